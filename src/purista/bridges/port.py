@@ -1,0 +1,199 @@
+"""The ports to a broker: what an event bridge and a queue bridge promise."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple, Protocol
+
+from purista.message import Message
+
+Receiver = Callable[[Message], Awaitable[None]]
+"""Takes one event. An exception means that it failed; it is logged, and redelivered where the bridge can."""
+
+
+class ErrorReply(NamedTuple):
+    """Why a command gave no answer.
+
+    ``kind`` tells the caller which error to raise: ``handled`` (the handler's own code, message and
+    data), ``unhandled`` (no details), ``unknown`` (nobody handles the command), ``invalid`` (the
+    payload does not fit the schema).
+    """
+
+    kind: Literal["handled", "unhandled", "unknown", "invalid"]
+    code: str
+    message: str
+    data: Any = None
+
+
+class Reply(NamedTuple):
+    """The answer to a command: a JSON body, or an error."""
+
+    body: bytes = b"null"
+    error: ErrorReply | None = None
+
+
+Responder = Callable[[Message], Awaitable[Reply]]
+"""Answers one command. It does not raise: it says errors in the reply."""
+
+
+class Subscription(Protocol):
+    """A receiver or responder at work."""
+
+    async def cancel(self) -> None:
+        """Take nothing new, then wait until what is being handled is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventBridgeCapabilities:
+    """What an event bridge really does, so that nobody has to guess.
+
+    ``durable``: an accepted message survives the end of this process. ``delivery``: how often a
+    subscriber sees an event when something dies. ``redelivers``: a failed receiver sees the event
+    again. ``across_processes``: other processes are reached.
+    """
+
+    name: str
+    durable: bool
+    delivery: Literal["at-most-once", "at-least-once"]
+    redelivers: bool
+    across_processes: bool
+
+
+class EventBridge(Protocol):
+    """Publish/subscribe for events, request/reply for commands."""
+
+    @property
+    def capabilities(self) -> EventBridgeCapabilities:
+        """What this bridge really does."""
+
+    async def publish(self, message: Message) -> None:
+        """Hand an event to every subscriber; return once the bridge has it, not when it is handled.
+
+        An event that nobody subscribes to is no error. Raises ``BridgeClosedError`` or ``BridgeError``.
+        """
+
+    async def subscribe(self, event: str, subscriber: str, receive: Receiver) -> Subscription:
+        """Receive an event under the name ``subscriber``.
+
+        Every subscriber name gets each event once; several receivers of one name share the events.
+        """
+
+    async def request(self, message: Message, *, timeout: timedelta) -> Awaitable[Reply]:
+        """Send a command; return once the bridge has it. What is returned can be awaited for the reply.
+
+        Awaiting raises ``CommandTimeoutError`` when no reply came within ``timeout``. A command that
+        nobody handles gives a reply with an error of kind ``unknown``.
+        """
+
+    async def serve(self, command: str, answer: Responder) -> Subscription:
+        """Answer a command. Several responders of one command share its requests."""
+
+    async def close(self) -> None:
+        """Take nothing new, let what was accepted finish, then release everything. May be repeated."""
+
+
+class Job(NamedTuple):
+    """One unit of work in a queue.
+
+    ``max_attempts``: after that many leases without an ack it becomes a dead letter. ``key``: a
+    second job of the same queue and key within ``dedupe_window`` is not enqueued.
+    """
+
+    message: Message
+    max_attempts: int = 5
+    delay: timedelta = timedelta(0)
+    key: str | None = None
+    dedupe_window: timedelta = timedelta(days=7)
+
+
+class LeasedJob(NamedTuple):
+    """A job that is this worker's until its lease runs out.
+
+    ``attempt`` counts from 1. ``token`` tells this lease from an earlier one of the same job.
+    """
+
+    queue: str
+    job: Job
+    attempt: int
+    token: int
+
+
+class DeadLetter(NamedTuple):
+    """A job that failed for good: what it was, how often it was tried, why and when it was given up."""
+
+    queue: str
+    job: Job
+    attempts: int
+    reason: str
+    died_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueBridgeCapabilities:
+    """What a queue bridge really does.
+
+    ``durable``: an accepted job survives the end of this process. ``delayed``: jobs can be delayed.
+    ``deduplicates``: keys are honoured. ``wakes``: a waiting lease is woken by an enqueue, not by
+    polling. ``across_processes``: other processes can lease the jobs.
+    """
+
+    name: str
+    durable: bool
+    delayed: bool
+    deduplicates: bool
+    wakes: bool
+    across_processes: bool
+
+
+class QueueBridge(Protocol):
+    """Work queues with leases. The queue's name is the name of the job's message."""
+
+    @property
+    def capabilities(self) -> QueueBridgeCapabilities:
+        """What this bridge really does."""
+
+    async def enqueue(self, job: Job) -> bool:
+        """Store a job; False when its key was seen before, in which case nothing changed.
+
+        Raises ``BridgeClosedError`` or ``BridgeError``.
+        """
+
+    async def lease(
+        self, queue: str, *, duration: timedelta, wait: timedelta | None = None
+    ) -> LeasedJob | None:
+        """Take the job that has waited longest and is due, for ``duration``.
+
+        Waits up to ``wait`` for one (None: until there is one) and returns None when there is none.
+        A cancelled call never keeps a job. A job whose lease ran out is due again, at once; one that
+        has used up its attempts becomes a dead letter instead.
+        """
+
+    async def extend(self, leased: LeasedJob, *, duration: timedelta) -> None:
+        """Let the lease run out ``duration`` from now. Raises ``LeaseLostError``."""
+
+    async def ack(self, leased: LeasedJob) -> None:
+        """The job is done; forget it. Raises ``LeaseLostError``."""
+
+    async def nack(self, leased: LeasedJob, *, retry_in: timedelta | None, reason: str) -> bool:
+        """The job failed: due again after ``retry_in``, or a dead letter (None, or no attempts left).
+
+        Returns True when it became a dead letter. Raises ``LeaseLostError``.
+        """
+
+    async def close(self) -> None:
+        """Take nothing new and wake every waiting ``lease`` with ``BridgeClosedError``. May be repeated."""
+
+
+class DeadLetters(Protocol):
+    """The dead letters of a queue bridge; every queue bridge of this package has them."""
+
+    async def dead_letters(self, queue: str) -> Sequence[DeadLetter]:
+        """Return the dead letters of a queue, oldest first."""
+
+    async def redrive(self, queue: str, *, message_id: str | None = None) -> int:
+        """Enqueue dead letters again with all their attempts (one, or all); return how many."""
+
+    async def purge(self, queue: str, *, message_id: str | None = None) -> int:
+        """Delete dead letters (one, or all); return how many."""

@@ -1,0 +1,58 @@
+"""What travels over a bridge: a name, a JSON body, and the run that it belongs to."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from datetime import datetime
+from typing import NamedTuple
+
+RUN_ENDED = "dev.purista.run.ended"
+"""Event: the target of a run is done. Its message carries the run; the body is ``{"outcome": ...}``."""
+
+RUN_CANCELLED = "dev.purista.run.cancelled"
+"""Event: a run was replaced or ran out of time. Body: ``{"runId": ..., "reason": ...}``."""
+
+
+class RunInfo(NamedTuple):
+    """Which run a message belongs to.
+
+    ``is_target`` is true on the message that the ingress itself dispatched, and false on what a
+    handler sends on: settling the first ends the run, settling the others does not.
+    """
+
+    run_id: str
+    schedule_id: str
+    nominal_time: datetime
+    timezone: str
+    is_target: bool
+
+
+class Message(NamedTuple):
+    """One event, queue job or command request.
+
+    ``name`` is that of the event, queue or command (commands as ``service.v<version>.name``),
+    ``body`` is JSON in UTF-8, ``id`` is unique per message.
+    """
+
+    name: str
+    body: bytes
+    id: str
+    run: RunInfo | None = None
+
+
+_prefix = os.urandom(8).hex()
+_numbers = itertools.count(1)
+
+
+def new_message_id() -> str:
+    """Return an id that no other message has, in this process or another."""
+    return f"{_prefix}-{next(_numbers):x}"
+
+
+def _renew_prefix() -> None:
+    global _prefix
+    _prefix = os.urandom(8).hex()
+
+
+os.register_at_fork(after_in_child=_renew_prefix)
