@@ -3,6 +3,7 @@
 from purista.bridges.port import (
     DeadLetter,
     DeadLetters,
+    Drains,
     ErrorReply,
     EventBridge,
     EventBridgeCapabilities,
@@ -19,6 +20,7 @@ from purista.bridges.port import (
 __all__ = [
     "DeadLetter",
     "DeadLetters",
+    "Drains",
     "ErrorReply",
     "EventBridge",
     "EventBridgeCapabilities",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from purista.message import Message
 
@@ -197,3 +197,11 @@ class DeadLetters(Protocol):
 
     async def purge(self, queue: str, *, message_id: str | None = None) -> int:
         """Delete dead letters (one, or all); return how many."""
+
+
+@runtime_checkable
+class Drains(Protocol):
+    """A bridge whose messages would die with this process: it can be waited for."""
+
+    async def drained(self) -> None:
+        """Return once every accepted message is settled. Delayed jobs are not waited for."""

@@ -1,0 +1,101 @@
+"""One call of a handler: the context that it is given, and its cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from purista.contract import Command, Event, Queue
+from purista.message import Message
+
+if TYPE_CHECKING:
+    from purista.host import Host
+
+T = TypeVar("T")
+
+
+class RunCancelledError(Exception):
+    """The run of this handler was cancelled; the text says why."""
+
+
+class Handling:
+    """Implements ``purista.Context`` for one call of a handler."""
+
+    __slots__ = ("_heartbeat", "_host", "_message", "_run", "_task", "attempt", "reason", "run_id")
+
+    def __init__(
+        self,
+        host: Host,
+        message: Message,
+        attempt: int = 1,
+        heartbeat: Callable[[timedelta | None], Awaitable[None]] | None = None,
+    ) -> None:
+        run = message.run
+        self._host = host
+        self._message = message
+        self._run = run if run is None or not run.is_target else run._replace(is_target=False)
+        self._task = asyncio.current_task()
+        self._heartbeat = heartbeat
+        self.attempt = attempt
+        self.reason = ""
+        self.run_id = message.id if run is None else run.run_id
+
+    @property
+    def message_id(self) -> str:
+        """The id of the message that is handled."""
+        return self._message.id
+
+    @property
+    def schedule_id(self) -> str | None:
+        """The schedule that started the run."""
+        return None if self._run is None else self._run.schedule_id
+
+    @property
+    def nominal_time(self) -> datetime | None:
+        """The run's nominal time in the contract's zone."""
+        run = self._run
+        return None if run is None else run.nominal_time.astimezone(ZoneInfo(run.timezone))
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was cancelled."""
+        return self.reason != ""
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the handler's task, once."""
+        if not self.reason and self._task is not None:
+            self.reason = reason
+            self._task.cancel()
+
+    def absorb_cancellation(self) -> bool:
+        """Undo ``cancel`` on the task, once the handler is done; False when others cancelled it too."""
+        return self.reason != "" and self._task is not None and self._task.uncancel() == 0
+
+    async def emit(self, event: Event[T], payload: T) -> None:
+        """Publish an event of the same run."""
+        await self._host.emit(event, payload, run=self._run)
+
+    async def enqueue(
+        self,
+        queue: Queue[T],
+        payload: T,
+        *,
+        delay: timedelta = timedelta(0),
+        key: str | None = None,
+    ) -> bool:
+        """Enqueue a job of the same run."""
+        return await self._host.enqueue(queue, payload, delay=delay, key=key, run=self._run)
+
+    async def invoke(
+        self, command: Command[T, Any], payload: T, *, timeout: timedelta | None = None
+    ) -> Any:
+        """Invoke a command in the same run."""
+        return await self._host.invoke(command, payload, timeout=timeout, run=self._run)
+
+    async def heartbeat(self, extend_by: timedelta | None = None) -> None:
+        """Prolong the job's lease; nothing to do for events and commands."""
+        if self._heartbeat is not None:
+            await self._heartbeat(extend_by)

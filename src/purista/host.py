@@ -1,0 +1,288 @@
+"""The host: runs the handlers of services on an event bridge and a queue bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from purista.bridges import (
+    Drains,
+    ErrorReply,
+    EventBridge,
+    Job,
+    QueueBridge,
+    Reply,
+    Subscription,
+)
+from purista.clock import Clock, SystemClock
+from purista.contract import Command, Event, Queue
+from purista.errors import (
+    CommandError,
+    HandledError,
+    PayloadError,
+    UnhandledError,
+    UnknownCommandError,
+)
+from purista.handling import Handling, RunCancelledError
+from purista.ledgers import History
+from purista.message import RUN_CANCELLED, Message, RunInfo, new_message_id
+from purista.payload import key_of
+from purista.service import Binding, HandlerDeclaration, Service, SubscriptionDeclaration
+from purista.worker import Worker
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+logger = logging.getLogger("purista.host")
+
+REMEMBERED_CANCELLATIONS = 10_000
+"""How many cancelled runs a host remembers, so that their jobs that still wait are not begun."""
+
+
+class Host:
+    """Runs the handlers of services while it is open.
+
+    ``async with Host(billing, event_bridge=..., queue_bridge=...):`` starts the subscriptions,
+    workers and command handlers; leaving it takes nothing new and waits until everything accepted is
+    done, for at most ``grace`` (None: as long as it takes). With a ``ledger`` a worker asks it
+    whether a run was replaced before it begins the run's job.
+    """
+
+    def __init__(
+        self,
+        *services: Service,
+        event_bridge: EventBridge,
+        queue_bridge: QueueBridge,
+        clock: Clock | None = None,
+        ledger: History | None = None,
+        grace: timedelta | None = None,
+    ) -> None:
+        self.services = services
+        self.event_bridge = event_bridge
+        self.queue_bridge = queue_bridge
+        self.clock: Clock = clock or SystemClock()
+        self.ledger = ledger
+        self.grace = grace
+        self._subscriptions: list[Subscription] = []
+        self._workers: list[Worker] = []
+        self._handling: dict[str, set[Handling]] = {}
+        self._cancelled: OrderedDict[str, str] = OrderedDict()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Subscribe, serve and start the workers."""
+        bridge = self.event_bridge
+        own = f"host-{os.urandom(6).hex()}"
+        self._subscriptions.append(await bridge.subscribe(RUN_CANCELLED, own, self._cancel))
+        for service in self.services:
+            for handler in service.handlers.values():
+                await self._serve(handler)
+            for subscription in service.subscriptions.values():
+                await self._subscribe(service, subscription)
+            for binding in service.bindings.values():
+                await self._bind(service, binding)
+            for declaration in service.workers.values():
+                worker = Worker(declaration, self)
+                self._workers.append(worker)
+                worker.start()
+
+    async def stop(self) -> None:
+        """Let everything that was accepted finish, within ``grace``, then stop. May be repeated."""
+        try:
+            await self._within_grace(self._drained())
+        finally:
+            workers, self._workers = self._workers, []
+            subscriptions, self._subscriptions = self._subscriptions, []
+            await self._within_grace(self._finished(workers, subscriptions))
+            await asyncio.gather(*(worker.abandon() for worker in workers))
+
+    async def invoke(
+        self,
+        command: Command[T, R],
+        payload: T,
+        *,
+        timeout: timedelta | None = None,
+        run: RunInfo | None = None,
+    ) -> R:
+        """Invoke a command and return its answer. Raises ``CommandError`` or ``PayloadError``."""
+        body = command.schema.dump(payload)
+        message = Message(command.address, body, new_message_id(), run)
+        pending = await self.event_bridge.request(message, timeout=timeout or command.timeout)
+        reply = await pending
+        if reply.error is not None:
+            raise error_of(reply.error)
+        return command.returns.load(reply.body)
+
+    async def emit(self, event: Event[T], payload: T, *, run: RunInfo | None = None) -> None:
+        """Publish an event. Raises ``PayloadError`` or ``BridgeError``."""
+        body = event.schema.dump(payload)
+        await self.event_bridge.publish(Message(event.name, body, new_message_id(), run))
+
+    async def enqueue(
+        self,
+        queue: Queue[T],
+        payload: T,
+        *,
+        delay: timedelta = timedelta(0),
+        key: str | None = None,
+        run: RunInfo | None = None,
+    ) -> bool:
+        """Enqueue a job; False when ``key`` was seen before. Raises ``PayloadError`` or ``BridgeError``."""
+        message = Message(queue.name, queue.schema.dump(payload), new_message_id(), run)
+        return await self.queue_bridge.enqueue(Job(message, queue.max_attempts, delay, key))
+
+    async def was_cancelled(self, run: RunInfo) -> str:
+        """Return why the run's jobs are not to be begun any more, or an empty text."""
+        reason = self._cancelled.get(run.run_id, "")
+        if reason or self.ledger is None:
+            return reason
+        known = await self.ledger.run(run.run_id)
+        return "replaced" if known is not None and known.status == "replaced" else ""
+
+    async def handle(self, handling: Handling, call: Coroutine[Any, Any, R]) -> R:
+        """Await a handler so that a cancelled run cancels it, which raises ``RunCancelledError``."""
+        run_id = handling.run_id
+        others = self._handling.setdefault(run_id, set())
+        others.add(handling)
+        try:
+            result = await call
+        except asyncio.CancelledError:
+            if handling.absorb_cancellation():
+                raise RunCancelledError(handling.reason) from None
+            raise
+        except Exception:
+            handling.absorb_cancellation()
+            raise
+        else:
+            handling.absorb_cancellation()
+            return result
+        finally:
+            others.discard(handling)
+            if not others:
+                self._handling.pop(run_id, None)
+
+    async def _cancel(self, message: Message) -> None:
+        body = json.loads(message.body)
+        run_id, reason = str(body["runId"]), str(body["reason"])
+        if reason != "run_timeout":
+            self._cancelled[run_id] = reason
+            while len(self._cancelled) > REMEMBERED_CANCELLATIONS:
+                self._cancelled.popitem(last=False)
+        for handling in tuple(self._handling.get(run_id, ())):
+            handling.cancel(reason)
+
+    async def _serve(self, declaration: HandlerDeclaration[Any, Any]) -> None:
+        async def answer(message: Message) -> Reply:
+            return await self._answer(declaration, message)
+
+        address = declaration.command.address
+        self._subscriptions.append(await self.event_bridge.serve(address, answer))
+
+    async def _answer(self, declaration: HandlerDeclaration[Any, Any], message: Message) -> Reply:
+        command = declaration.command
+        try:
+            payload = command.schema.load(message.body)
+        except PayloadError as error:
+            return Reply(error=ErrorReply("invalid", "invalid_payload", str(error)))
+        handling: Handling = Handling(self, message)
+        try:
+            result = await self.handle(handling, declaration.handler(payload, handling))
+            return Reply(command.returns.dump(result))
+        except HandledError as error:
+            return _handled(error, command.address, message)
+        except RunCancelledError as error:
+            return Reply(error=ErrorReply("handled", "cancelled", f"the run was {error}"))
+        except Exception:
+            logger.exception("command %s failed, run %s", command.address, handling.run_id)
+            text = f"command '{command.address}' failed; its log has the details"
+            return Reply(error=ErrorReply("unhandled", "internal", text))
+
+    async def _subscribe(
+        self, service: Service, declaration: SubscriptionDeclaration[Any]
+    ) -> None:
+        async def receive(message: Message) -> None:
+            payload = declaration.event.schema.load(message.body)
+            handling: Handling = Handling(self, message)
+            with contextlib.suppress(RunCancelledError):
+                await self.handle(handling, declaration.handler(payload, handling))
+
+        await self._receive(declaration.event.name, f"{service.id}.{declaration.name}", receive)
+
+    async def _bind(self, service: Service, binding: Binding[Any, Any]) -> None:
+        async def receive(message: Message) -> None:
+            payload = binding.event.schema.load(message.body)
+            mapped = payload if binding.map is None else binding.map(payload)
+            body = binding.queue.schema.dump(mapped)
+            key = None
+            if binding.idempotency_key is not None:
+                key = f"{binding.name}:{key_of(binding.idempotency_key, body)}"
+            run = message.run and message.run._replace(is_target=False)
+            job = Message(binding.queue.name, body, new_message_id(), run)
+            await self.queue_bridge.enqueue(Job(job, binding.queue.max_attempts, key=key))
+
+        await self._receive(binding.event.name, f"{service.id}.{binding.name}", receive)
+
+    async def _receive(
+        self, event: str, subscriber: str, receive: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        self._subscriptions.append(await self.event_bridge.subscribe(event, subscriber, receive))
+
+    async def _drained(self) -> None:
+        """Wait until nothing is left in bridges that die with this process."""
+        while self._workers or self._subscriptions:
+            for bridge in (self.event_bridge, self.queue_bridge):
+                if isinstance(bridge, Drains):
+                    await bridge.drained()
+            if not self._handling:
+                return
+            await asyncio.sleep(0)
+
+    async def _finished(self, workers: list[Worker], subscriptions: list[Subscription]) -> None:
+        await asyncio.gather(*(worker.stop() for worker in workers))
+        await asyncio.gather(*(subscription.cancel() for subscription in subscriptions))
+
+    async def _within_grace(self, work: Coroutine[Any, Any, None]) -> None:
+        limit = None if self.grace is None else self.grace.total_seconds()
+        try:
+            async with asyncio.timeout(limit):
+                await work
+        except TimeoutError:
+            logger.warning("not everything finished within the grace of %s", self.grace)
+
+
+def error_of(error: ErrorReply) -> CommandError:
+    """Return what the caller of a command gets for an error reply."""
+    kinds: dict[str, type[CommandError]] = {
+        "handled": HandledError,
+        "invalid": HandledError,
+        "unknown": UnknownCommandError,
+    }
+    return kinds.get(error.kind, UnhandledError)(error.code, error.message, error.data)
+
+
+def _handled(error: HandledError, address: str, message: Message) -> Reply:
+    try:
+        json.dumps(error.data, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        logger.error("command %s: the data of its error is no JSON, message %s", address, message.id)
+        return Reply(error=ErrorReply("handled", error.code, error.message))
+    return Reply(error=ErrorReply("handled", error.code, error.message, error.data))

@@ -1,0 +1,192 @@
+"""The worker: lease a job, run its handler, then ack, nack or bury it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from purista.bridges import LeasedJob
+from purista.clock import Timer
+from purista.errors import BridgeClosedError, BridgeError, LeaseLostError, PayloadError
+from purista.handling import Handling, RunCancelledError
+from purista.message import RUN_ENDED, Message, RunInfo, new_message_id
+from purista.service import WorkerDeclaration
+
+if TYPE_CHECKING:
+    from purista.host import Host
+
+logger = logging.getLogger("purista.worker")
+
+BRIDGE_PAUSE = timedelta(seconds=1)
+"""How long a worker waits before it asks a broker again that failed."""
+
+
+class Worker:
+    """Works on one queue, ``concurrency`` jobs at a time.
+
+    A lease is prolonged while its handler runs. Returning acks; raising nacks with the queue's
+    backoff, until the attempts are used up and the job becomes a dead letter. A job that does not fit
+    its schema becomes one at once, as trying again cannot help.
+    """
+
+    def __init__(self, declaration: WorkerDeclaration[Any], host: Host) -> None:
+        self._declaration = declaration
+        self._queue = declaration.queue
+        self._host = host
+        self._bridge = host.queue_bridge
+        self._loops: dict[asyncio.Task[None], LeasedJob | None] = {}
+        self._handlings: dict[int, tuple[LeasedJob, Handling]] = {}
+        self._keeper: Timer | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start one loop per concurrent job."""
+        for number in range(self._declaration.concurrency):
+            name = f"purista worker {self._queue.name} {number}"
+            self._loops[asyncio.create_task(self._loop(), name=name)] = None
+
+    async def stop(self) -> None:
+        """Take no more jobs and wait until those at work are done."""
+        self._stopping = True
+        for task, leased in self._loops.items():
+            if leased is None:
+                task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    async def abandon(self) -> None:
+        """Cancel what is still at work; its jobs are due again."""
+        self._stopping = True
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+
+    async def _loop(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while not self._stopping:
+            try:
+                leased = await self._bridge.lease(self._queue.name, duration=self._queue.lease)
+                if leased is not None:
+                    self._loops[task] = leased
+                    await self._work(leased)
+            except BridgeClosedError:
+                return
+            except LeaseLostError:
+                logger.warning("queue %s: a lease was lost; the job is tried again", self._queue.name)
+            except BridgeError:
+                logger.exception("queue %s: the broker failed", self._queue.name)
+                await self._host.clock.sleep(BRIDGE_PAUSE)
+            finally:
+                self._loops[task] = None
+
+    async def _work(self, leased: LeasedJob) -> None:
+        run = leased.job.message.run
+        if run is not None and run.is_target and (reason := await self._host.was_cancelled(run)):
+            await self._drop(leased, reason)
+            return
+        try:
+            payload = self._queue.schema.load(leased.job.message.body)
+        except PayloadError as error:
+            await self._bury(leased, f"payload: {error}")
+            return
+        await self._handle(leased, payload)
+
+    async def _handle(self, leased: LeasedJob, payload: Any) -> None:
+        handling = Handling(
+            self._host, leased.job.message, leased.attempt, _Heartbeat(self, leased)
+        )
+        self._handlings[id(leased)] = (leased, handling)
+        if self._keeper is None:
+            self._keep()
+        try:
+            await self._host.handle(handling, self._declaration.handler(payload, handling))
+        except RunCancelledError as error:
+            await self._drop(leased, str(error))
+        except asyncio.CancelledError:
+            await self._bridge.nack(leased, retry_in=timedelta(0), reason="the worker stopped")
+            raise
+        except Exception as error:
+            await self._fail(leased, error)
+        else:
+            await self._bridge.ack(leased)
+            run = leased.job.message.run
+            if run is not None and run.is_target:
+                await self._ended(run, "replaced" if handling.cancelled else "acked")
+        finally:
+            del self._handlings[id(leased)]
+
+    async def _fail(self, leased: LeasedJob, error: Exception) -> None:
+        message = leased.job.message
+        logger.warning(
+            "queue %s: attempt %d of job %s failed, run %s",
+            leased.queue,
+            leased.attempt,
+            message.id,
+            message.run.run_id if message.run else message.id,
+            exc_info=error,
+        )
+        delay = self._queue.backoff.delay(leased.attempt, random.random())  # noqa: S311 - spread
+        reason = f"{type(error).__name__} in the handler"
+        if await self._bridge.nack(leased, retry_in=delay, reason=reason):
+            await self._buried(message, reason)
+
+    async def _bury(self, leased: LeasedJob, reason: str) -> None:
+        await self._bridge.nack(leased, retry_in=None, reason=reason)
+        await self._buried(leased.job.message, reason)
+
+    async def _buried(self, message: Message, reason: str) -> None:
+        logger.error("queue %s: job %s is a dead letter: %s", message.name, message.id, reason)
+        if message.run is not None and message.run.is_target:
+            await self._ended(message.run, "dead_lettered")
+
+    async def _drop(self, leased: LeasedJob, reason: str) -> None:
+        """End a job whose run was cancelled: forget it when replaced, keep it as dead letter else."""
+        if reason == "replaced":
+            await self._bridge.ack(leased)
+        elif reason != "lease_lost":
+            await self._bury(leased, f"the run was cancelled: {reason}")
+
+    async def _ended(self, run: RunInfo, outcome: str) -> None:
+        body = json.dumps({"outcome": outcome}).encode()
+        await self._host.event_bridge.publish(Message(RUN_ENDED, body, new_message_id(), run))
+
+    def _keep(self) -> None:
+        """Prolong the leases at work when a third of them has passed, as long as there are any."""
+        if self._handlings:
+            if self._keeping is None or self._keeping.done():
+                self._keeping = asyncio.create_task(self._prolong())
+            self._keeper = self._host.clock.call_later(self._queue.lease / 3, self._keep)
+        else:
+            self._keeper = None
+
+    async def _prolong(self) -> None:
+        for leased, handling in tuple(self._handlings.values()):
+            try:
+                await self._bridge.extend(leased, duration=self._queue.lease)
+            except LeaseLostError:
+                logger.warning("queue %s: a lease was lost", leased.queue)
+                handling.cancel("lease_lost")
+            except BridgeError:
+                logger.exception("queue %s: a lease could not be prolonged", leased.queue)
+
+
+class _Heartbeat:
+    __slots__ = ("_leased", "_worker")
+
+    def __init__(self, worker: Worker, leased: LeasedJob) -> None:
+        self._worker = worker
+        self._leased = leased
+
+    async def __call__(self, extend_by: timedelta | None) -> None:
+        duration = extend_by or self._worker._queue.lease
+        await self._worker._bridge.extend(self._leased, duration=duration)
