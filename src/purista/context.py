@@ -65,5 +65,3 @@ class Context(Protocol):
         The worker does this by itself while the event loop is free; call it before work that blocks
         the loop. Raises ``LeaseLostError`` when the job is no longer this worker's.
         """
-
-

@@ -362,7 +362,9 @@ class Schedule:
 
     def slot(self, nominal_time: datetime, run_id: str) -> Slot:
         """Return what the payload template may refer to at ``nominal_time``."""
-        previous = self.previous_before(nominal_time) if payload.uses_previous(self.payload) else None
+        previous = (
+            self.previous_before(nominal_time) if payload.uses_previous(self.payload) else None
+        )
         return Slot(
             nominal_time=nominal_time,
             previous_nominal_time=previous,
@@ -443,7 +445,7 @@ def service_problems(name: object, version: object) -> list[Problem]:
             Problem(
                 "service version",
                 f"{_shown(version)} is no version",
-                'use a text of letters, digits, \'_\' and \'-\', such as "1"',
+                "use a text of letters, digits, '_' and '-', such as \"1\"",
             )
         )
     return problems
@@ -452,9 +454,7 @@ def service_problems(name: object, version: object) -> list[Problem]:
 def duration_problems(place: str, value: object, *, least: timedelta) -> list[Problem]:
     """Say whether ``value`` is a duration of at least ``least``."""
     if not isinstance(value, timedelta):
-        return [
-            Problem(place, f"{type(value).__name__} is no duration", "use datetime.timedelta")
-        ]
+        return [Problem(place, f"{type(value).__name__} is no duration", "use datetime.timedelta")]
     if value < least:
         return [Problem(place, f"{value} is too short", f"use at least {least}")]
     return []
@@ -491,9 +491,7 @@ def instant_problems(place: str, value: object) -> list[Problem]:
     if not isinstance(value, datetime):
         return [Problem(place, f"{type(value).__name__} is no instant", "use an aware datetime")]
     if value.utcoffset() is None:
-        return [
-            Problem(place, f"{value} is naive", "give it a zone, such as tzinfo=datetime.UTC")
-        ]
+        return [Problem(place, f"{value} is naive", "give it a zone, such as tzinfo=datetime.UTC")]
     return []
 
 

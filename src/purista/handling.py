@@ -24,7 +24,7 @@ class RunCancelledError(Exception):
 class Handling:
     """Implements ``purista.Context`` for one call of a handler."""
 
-    __slots__ = ("_heartbeat", "_host", "_message", "_run", "_task", "attempt", "reason", "run_id")
+    __slots__ = ("_heartbeat", "_host", "_message", "_run", "attempt", "reason", "run_id", "task")
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Handling:
         self._host = host
         self._message = message
         self._run = run if run is None or not run.is_target else run._replace(is_target=False)
-        self._task = asyncio.current_task()
+        self.task = asyncio.current_task()
         self._heartbeat = heartbeat
         self.attempt = attempt
         self.reason = ""
@@ -66,13 +66,13 @@ class Handling:
 
     def cancel(self, reason: str) -> None:
         """Cancel the handler's task, once."""
-        if not self.reason and self._task is not None:
+        if not self.reason and self.task is not None:
             self.reason = reason
-            self._task.cancel()
+            self.task.cancel()
 
     def absorb_cancellation(self) -> bool:
         """Undo ``cancel`` on the task, once the handler is done; False when others cancelled it too."""
-        return self.reason != "" and self._task is not None and self._task.uncancel() == 0
+        return self.reason != "" and self.task is not None and self.task.uncancel() == 0
 
     async def emit(self, event: Event[T], payload: T) -> None:
         """Publish an event of the same run."""

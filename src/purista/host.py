@@ -76,6 +76,11 @@ class Host:
         self._handling: dict[str, set[Handling]] = {}
         self._cancelled: OrderedDict[str, str] = OrderedDict()
 
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The tasks in which handlers are at work."""
+        return {one.task for each in self._handling.values() for one in each if one.task}
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -216,9 +221,7 @@ class Host:
             text = f"command '{command.address}' failed; its log has the details"
             return Reply(error=ErrorReply("unhandled", "internal", text))
 
-    async def _subscribe(
-        self, service: Service, declaration: SubscriptionDeclaration[Any]
-    ) -> None:
+    async def _subscribe(self, service: Service, declaration: SubscriptionDeclaration[Any]) -> None:
         async def receive(message: Message) -> None:
             payload = declaration.event.schema.load(message.body)
             handling: Handling = Handling(self, message)
@@ -283,6 +286,8 @@ def _handled(error: HandledError, address: str, message: Message) -> Reply:
     try:
         json.dumps(error.data, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        logger.error("command %s: the data of its error is no JSON, message %s", address, message.id)
+        logger.error(
+            "command %s: the data of its error is no JSON, message %s", address, message.id
+        )
         return Reply(error=ErrorReply("handled", error.code, error.message))
     return Reply(error=ErrorReply("handled", error.code, error.message, error.data))

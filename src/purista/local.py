@@ -13,6 +13,7 @@ import heapq
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple, Self
 from purista.bridges import EventBridge, QueueBridge
 from purista.bridges.memory import MemoryEventBridge, MemoryQueueBridge
 from purista.clock import Clock, SystemClock, Timer
-from purista.contract import Schedule, near
+from purista.contract import ConcurrencyPolicy, Schedule, near
 from purista.errors import LedgerError, LoadError
 from purista.host import Host
 from purista.ingress import Decision, Ingress
@@ -72,7 +73,10 @@ class AcceleratedClock:
 
 
 class Due(NamedTuple):
-    """One trigger that is to be sent; ``recurring`` when the schedule's next one follows it."""
+    """One trigger that is to be sent.
+
+    ``recurring``: the schedule's next one follows it. ``missed``: the next one of its backlog does.
+    """
 
     at: datetime
     number: int
@@ -81,13 +85,15 @@ class Due(NamedTuple):
     attempt: int
     recurring: bool
     manual: bool = False
+    missed: bool = False
 
 
 class LocalRunner:
     """Runs services in this process: embedded bridges, ledger, ingress, handlers, and a clock.
 
     ``state`` is a SQLite file that survives restarts: what was missed in between is then decided by
-    each schedule's policy. ``on_decision`` sees every trigger and its decision. Open it with
+    each schedule's policy. ``on_decision`` sees every trigger and its decision. A ``paused`` one sends nothing by itself until
+    ``resume``. Open it with
     ``async with``; leaving it drains. Raises ``ContractError`` for services that do not hold together.
     """
 
@@ -101,6 +107,7 @@ class LocalRunner:
         queue_bridge: QueueBridge | None = None,
         on_decision: Callable[[Trigger, Decision], None] | None = None,
         grace: timedelta | None = None,
+        paused: bool = False,
     ) -> None:
         self.services = services
         self.clock: Clock = clock or SystemClock()
@@ -125,11 +132,13 @@ class LocalRunner:
         self._on_decision = on_decision
         self._watches_clock = isinstance(self.clock, SystemClock)
         self._heap: list[Due] = []
+        self._backlog: dict[str, deque[datetime]] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
         self._timer: Timer | None = None
         self._woken = asyncio.Event()
-        self._paused = False
-        self._seen = self.clock.now()
+        self._paused = paused
+        self._sending = False
         self._pump: asyncio.Task[None] | None = None
         self._stack = contextlib.AsyncExitStack()
 
@@ -154,6 +163,11 @@ class LocalRunner:
     ) -> None:
         await self._stack.aclose()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether triggers are being sent or runs settled; handlers at work do not count."""
+        return self._sending or self._woken.is_set() or self.ingress.is_busy
+
     async def run(self) -> None:
         """Open the runner and fire until this is cancelled."""
         async with self:
@@ -176,6 +190,13 @@ class LocalRunner:
         )
         return self._told(trigger, await self.ingress.accept(trigger))
 
+    async def ended(self, decision: Decision) -> str:
+        """Wait until the run of an accepted decision is over; return its outcome."""
+        run_id = decision.run_id or ""
+        await self.ingress.ended(run_id)
+        run = await self.ledger.run(run_id)
+        return "" if run is None else run.outcome or str(run.status)
+
     def schedule(self, name: str) -> Schedule:
         """Return a schedule by name or id. Raises ``LoadError``."""
         return find_schedule(self.services, name)
@@ -191,7 +212,6 @@ class LocalRunner:
 
     async def _resume_state(self) -> None:
         now = self.clock.now()
-        self._seen = now
         logger.info("the local runner is for development; it is no scheduler")
         for schedule in self.ingress.schedules.values():
             last = await self.ledger.latest(schedule.id)
@@ -210,11 +230,21 @@ class LocalRunner:
 
     def _plan(self, schedule: Schedule, since: datetime, now: datetime) -> None:
         """Queue what was missed after ``since``, and the next nominal time after ``now``."""
-        for missed in missed_times(schedule, since, now + INSTANT) if since < now else ():
-            self._push(missed, schedule.id, missed, recurring=False)
+        if since < now:
+            self._backlog[schedule.id] = deque(missed_times(schedule, since, now + INSTANT))
+            self._advance(schedule.id)
         following = schedule.next_after(max(since, now))
         if following is not None:
             self._push(fire_time(schedule, following), schedule.id, following, recurring=True)
+
+    def _advance(self, schedule_id: str) -> None:
+        """Queue the oldest missed nominal time of a schedule."""
+        backlog = self._backlog.get(schedule_id)
+        if backlog:
+            missed = backlog.popleft()
+            self._push(missed, schedule_id, missed, recurring=False, missed=True)
+        else:
+            self._backlog.pop(schedule_id, None)
 
     def _push(
         self,
@@ -225,8 +255,9 @@ class LocalRunner:
         recurring: bool,
         attempt: int = 0,
         manual: bool = False,
+        missed: bool = False,
     ) -> None:
-        due = Due(at, next(self._numbers), schedule_id, nominal, attempt, recurring, manual)
+        due = Due(at, next(self._numbers), schedule_id, nominal, attempt, recurring, manual, missed)
         heapq.heappush(self._heap, due)
 
     def _arm(self) -> None:
@@ -244,14 +275,15 @@ class LocalRunner:
             await self._woken.wait()
             self._woken.clear()
             if not self._paused:
+                self._sending = True
                 await self._fire_due()
                 self._arm()
+                self._sending = False
 
     async def _fire_due(self) -> None:
         now = self.clock.now()
-        if now - self._seen > 2 * LONGEST_SLEEP and self._heap and self._heap[0].at <= self._seen:
+        if self._heap and now - self._heap[0].at > 2 * LONGEST_SLEEP:
             self._replan(now)
-        self._seen = now
         for due in self._due():
             await self._send(due)
 
@@ -282,11 +314,29 @@ class LocalRunner:
         try:
             decision = self._told(trigger, await self.ingress.accept(trigger))
         except LedgerError:
-            logger.exception("schedule %s: the ledger failed, the trigger is sent again", schedule.id)
+            logger.exception(
+                "schedule %s: the ledger failed, the trigger is sent again", schedule.id
+            )
             self._retry(due, timedelta(0))
         else:
             if decision.retry_after is not None:
                 self._retry(due, decision.retry_after)
+            elif due.missed:
+                self._go_on(schedule, decision)
+
+    def _go_on(self, schedule: Schedule, decision: Decision) -> None:
+        """Send the next missed trigger; where runs must not overlap, once this one's run is over."""
+        if not decision.accepted or schedule.concurrency_policy != ConcurrencyPolicy.FORBID:
+            self._advance(schedule.id)
+            return
+        task = asyncio.create_task(self._advance_after(schedule.id, decision.run_id or ""))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _advance_after(self, schedule_id: str, run_id: str) -> None:
+        await self.ingress.ended(run_id)
+        self._advance(schedule_id)
+        self._woken.set()
 
     def _retry(self, due: Due, after: timedelta) -> None:
         attempt = due.attempt + 1
@@ -298,6 +348,7 @@ class LocalRunner:
             recurring=False,
             attempt=attempt,
             manual=due.manual,
+            missed=due.missed,
         )
 
     def _told(self, trigger: Trigger, decision: Decision) -> Decision:
@@ -310,7 +361,9 @@ class LocalRunner:
             self._timer.cancel()
         if self._pump is not None:
             self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+            for task in self._waiting:
+                task.cancel()
+            await asyncio.gather(self._pump, *self._waiting, return_exceptions=True)
 
 
 def fire_time(schedule: Schedule, nominal: datetime) -> datetime:

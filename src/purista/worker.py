@@ -82,7 +82,9 @@ class Worker:
             except BridgeClosedError:
                 return
             except LeaseLostError:
-                logger.warning("queue %s: a lease was lost; the job is tried again", self._queue.name)
+                logger.warning(
+                    "queue %s: a lease was lost; the job is tried again", self._queue.name
+                )
             except BridgeError:
                 logger.exception("queue %s: the broker failed", self._queue.name)
                 await self._host.clock.sleep(BRIDGE_PAUSE)

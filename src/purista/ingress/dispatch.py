@@ -34,9 +34,7 @@ class Dispatcher:
             case Command():
                 return False
 
-    async def send(
-        self, schedule: Schedule, body: bytes, run: RunInfo
-    ) -> asyncio.Task[str] | None:
+    async def send(self, schedule: Schedule, body: bytes, run: RunInfo) -> asyncio.Task[str] | None:
         """Dispatch. Returns a task for the outcome of a command, None for an event or a job.
 
         Raises ``BridgeError`` when the target cannot be reached; a redelivery may help then.

@@ -71,15 +71,19 @@ class Ingress:
         self.ledger = ledger
         self.clock: Clock = clock or SystemClock()
         self.owner = os.urandom(8).hex()
+        self._fingerprints: dict[str, str] = {}
         self._dispatcher = Dispatcher(event_bridge, queue_bridge)
         self._event_bridge = event_bridge
         self._recovers = recovery == "ingress"
         self._lease = claim_lease
         self._subscriptions: list[Subscription] = []
         self._open: dict[str, Timer] = {}
+        self._awaited: dict[str, asyncio.Event] = {}
         self._leased: set[str] = set()
         self._renewal: Timer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Task[str]] = set()
+        self._accepting = 0
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -102,9 +106,14 @@ class Ingress:
         for timer in [*self._open.values(), *([self._renewal] if self._renewal else [])]:
             timer.cancel()
         self._open.clear()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for answer in self._answers:
+            answer.cancel()
+        await asyncio.gather(*self._answers, *self._tasks, return_exceptions=True)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a decision or a run's end is being written down."""
+        return self._accepting > 0 or bool(self._tasks)
 
     async def accept(self, trigger: Trigger) -> Decision:
         """Decide about a trigger; dispatch it when it is accepted.
@@ -119,11 +128,20 @@ class Ingress:
             hint = near(trigger.schedule_id, self.schedules) if self.schedules else "none is known"
             return _rejected(trigger, f"no such schedule; {hint}")
         recovered: list[Decision] = []
-        if self._recovers and not trigger.manual:
-            recovered = await self._recover(schedule, trigger)
-        decision = await self._decide(schedule, trigger)
+        self._accepting += 1
+        try:
+            if self._recovers and not trigger.manual:
+                recovered = await self._recover(schedule, trigger)
+            decision = await self._decide(schedule, trigger)
+        finally:
+            self._accepting -= 1
         _log(decision, trigger)
         return dataclasses.replace(decision, recovered=tuple(recovered))
+
+    async def ended(self, run_id: str) -> None:
+        """Wait until a run that this ingress started is over; return at once for any other."""
+        if run_id in self._open:
+            await self._awaited.setdefault(run_id, asyncio.Event()).wait()
 
     async def _decide(self, schedule: Schedule, trigger: Trigger) -> Decision:
         now = self.clock.now()
@@ -145,9 +163,7 @@ class Ingress:
             await self._release(ruling)
             raise
 
-    def _nominal_time(
-        self, schedule: Schedule, trigger: Trigger, now: datetime
-    ) -> datetime | None:
+    def _nominal_time(self, schedule: Schedule, trigger: Trigger, now: datetime) -> datetime | None:
         """Return the trigger's own time, else the latest nominal time that has come."""
         if trigger.nominal_time is not None:
             return trigger.nominal_time.astimezone(UTC)
@@ -157,6 +173,8 @@ class Ingress:
         self, schedule: Schedule, trigger: Trigger, nominal: datetime, now: datetime
     ) -> _Prepared:
         verdict, reason = self._verdict(schedule, trigger, nominal, now)
+        if trigger.fingerprint not in (None, self._fingerprint(schedule)):
+            reason = f"{reason}; the scheduler runs another version of the contract"
         run_id = run_id_of(schedule.id, nominal, *([trigger.data] if trigger.has_data else []))
         body, key = b"", nominal.isoformat()
         if verdict is not Verdict.UNEXPECTED:
@@ -199,6 +217,12 @@ class Ingress:
             return Verdict.DISABLED, "the schedule is disabled"
         return time_verdict(schedule, nominal, now)
 
+    def _fingerprint(self, schedule: Schedule) -> str:
+        known = self._fingerprints.get(schedule.id)
+        if known is None:
+            known = self._fingerprints[schedule.id] = fingerprint(schedule)
+        return known
+
     async def _start(self, prepared: _Prepared, ruling: Ruling) -> Decision:
         schedule, proposal = prepared.schedule, prepared.proposal
         await self._cancel(ruling.cancelled, _cancel_reason(schedule))
@@ -228,16 +252,19 @@ class Ingress:
                 self._keep()
         await self.ledger.dispatched(ruling.run_id, ruling.token, lease_until=lease_until)
         if answer is not None:
-            self._own(self._answered(ruling.run_id, answer))
+            self._answers.add(answer)
+            answer.add_done_callback(lambda done: self._answered(ruling.run_id, done))
         elif isinstance(schedule.target, Event) and schedule.completed_by is None:
             await self._end(ruling.run_id, "published")
 
-    async def _answered(self, run_id: str, answer: asyncio.Task[str]) -> None:
-        await self._end(run_id, await answer)
+    def _answered(self, run_id: str, answer: asyncio.Task[str]) -> None:
+        self._answers.discard(answer)
+        if not answer.cancelled():
+            self._own(self._end(run_id, answer.result()))
 
     async def _release(self, ruling: Ruling) -> None:
-        self._forget(ruling.run_id)
         await self.ledger.release(ruling.run_id, ruling.token)
+        self._forget(ruling.run_id)
 
     async def _recover(self, schedule: Schedule, trigger: Trigger) -> list[Decision]:
         """Decide about what was missed since the last trigger, oldest first."""
@@ -267,15 +294,18 @@ class Ingress:
             await self._end(run.run_id, "completed")
 
     async def _end(self, run_id: str, outcome: str) -> None:
-        self._forget(run_id)
         if not await self.ledger.end(run_id, outcome=outcome, now=self.clock.now()):
             logger.info("run %s: its end is ignored, it was not active any more", run_id)
+        self._forget(run_id)
 
     def _forget(self, run_id: str) -> None:
         timer = self._open.pop(run_id, None)
         if timer is not None:
             timer.cancel()
         self._leased.discard(run_id)
+        awaited = self._awaited.pop(run_id, None)
+        if awaited is not None:
+            awaited.set()
 
     def _watch(self, run_id: str, schedule: Schedule) -> None:
         """End the run when its time-out has passed."""
@@ -343,9 +373,7 @@ def _decision(
     )
 
 
-def _rejected(
-    trigger: Trigger, reason: str, *, retry_after: timedelta | None = None
-) -> Decision:
+def _rejected(trigger: Trigger, reason: str, *, retry_after: timedelta | None = None) -> Decision:
     decision = Decision(
         verdict=Verdict.REJECTED,
         reason=reason,

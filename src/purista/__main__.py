@@ -1,0 +1,5 @@
+"""``python -m purista`` is the ``purista`` command."""
+
+from purista.cli import main
+
+main()

@@ -1,0 +1,404 @@
+"""The commands of ``purista``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from purista import __version__
+from purista.cli.demo import play
+from purista.cli.loading import load_services
+from purista.cli.output import (
+    decision_json,
+    distance_text,
+    expression_text,
+    local_text,
+    out,
+    print_json,
+    say,
+    table,
+    target_text,
+    utc_text,
+    verdict_text,
+)
+from purista.clock import Clock, SystemClock
+from purista.contract import Schedule
+from purista.errors import LoadError, Problem, PuristaError
+from purista.ingress import Decision
+from purista.local import AcceleratedClock, LocalRunner, find_schedule
+from purista.manifest import export_manifest, fingerprint
+from purista.service import Service, advice, problems
+from purista.trigger import UNSET, Trigger
+
+app = typer.Typer(
+    name="purista",
+    help="Schedules as trigger contracts: declare once, run on any scheduler.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Services = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PACKAGE.MODULE:SERVICE...", help="Services, or manifest files (.json)."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+At = Annotated[
+    str | None, typer.Option(metavar="INSTANT", help="RFC 3339, such as 2027-03-01T01:00:00Z.")
+]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except PuristaError as error:
+        say(f"purista: {error}", "red")
+        return 2
+    except typer.TyperException as error:
+        say(f"purista: {error.format_message()}", "red")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"purista {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Schedules as trigger contracts: declare once, run on any scheduler."""
+
+
+@app.command()
+def check(services: Services, as_json: AsJson = False) -> int:
+    """Check services together; exit code 1 when something is wrong.
+
+    Example: purista check billing.app:billing
+    """
+    loaded = load_services(services)
+    wrong, weak = problems(*loaded), advice(*loaded)
+    count = sum(len(service.schedules) for service in loaded)
+    if as_json:
+        print_json({"problems": _problems(wrong), "advice": _problems(weak), "schedules": count})
+        return 1 if wrong else 0
+    for problem in weak:
+        say(f"advice: {problem}", "yellow")
+    for problem in wrong:
+        say(f"problem: {problem}", "red")
+    names = ", ".join(service.id for service in loaded)
+    verdict = f"{len(wrong)} problems" if wrong else "fine"
+    out.print(f"{names}: {count} schedules, {verdict}, {len(weak)} pieces of advice")
+    return 1 if wrong else 0
+
+
+@app.command("list")
+def list_(services: Services, as_json: AsJson = False) -> int:
+    """List the schedules of services.
+
+    Example: purista list billing.app:billing
+    """
+    schedules = _schedules(load_services(services))
+    if as_json:
+        print_json([_listed(schedule) for schedule in schedules])
+        return 0
+    rows = table("schedule", "when", "zone", "target", "overlap", "missed", "description")
+    for schedule in schedules:
+        rows.add_row(
+            Text(schedule.id, style="" if schedule.enabled else "dim"),
+            expression_text(schedule.expression),
+            schedule.timezone,
+            target_text(schedule),
+            str(schedule.concurrency_policy),
+            str(schedule.missed_run_policy),
+            schedule.description if schedule.enabled else f"(disabled) {schedule.description}",
+        )
+    out.print(rows)
+    return 0
+
+
+@app.command("next")
+def next_(
+    services: Services,
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", "-s", help="One schedule, by name or id.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 10,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="INSTANT", help="Start here instead of now.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show the upcoming nominal times of one schedule, or of all.
+
+    Example: purista next billing.app:billing --schedule monthlyBillingCycle --count 3
+    """
+    loaded = load_services(services)
+    chosen = [find_schedule(loaded, schedule)] if schedule else _schedules(loaded)
+    start = _instant("--from", from_) or datetime.now(UTC)
+    coming = list(islice(_upcoming([one for one in chosen if one.enabled], start), count))
+    if as_json:
+        print_json([_coming(one, at) for at, one in coming])
+        return 0
+    rows = table("local", "UTC", "away", "schedule", "zone")
+    for at, one in coming:
+        away = distance_text(at, start)
+        rows.add_row(local_text(at, one.timezone), utc_text(at), away, one.id, one.timezone)
+    out.print(rows)
+    if not coming:
+        say("nothing is due any more", "yellow")
+    return 0
+
+
+@app.command()
+def manifest(
+    services: Services,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file, instead of stdout.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="A title for the manifest.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Export the manifest; it is JSON in any case.
+
+    Example: purista manifest billing.app:billing -o manifest.json
+    """
+    text = export_manifest(*load_services(services), title=title).to_json()
+    if output is None:
+        out.out(text, end="")
+        return 0
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LoadError(f"cannot write '{output}': {error.strerror or error}") from None
+    if as_json:
+        print_json({"written": str(output)})
+    else:
+        say(f"wrote {output}")
+    return 0
+
+
+@app.command()
+def trigger(
+    services: Services,
+    schedule: Annotated[str, typer.Option("--schedule", "-s", help="Name or id.")],
+    nominal_time: At = None,
+    payload: Annotated[
+        Path | None, typer.Option(help="A JSON file that overrides the payload template.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="A SQLite file that remembers runs (as in `dev`).")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Trigger a schedule by hand, in this process, and wait until its handlers are done.
+
+    Example: purista trigger billing.app:billing -s monthlyBillingCycle
+    --nominal-time 2027-03-01T01:00:00Z
+    """
+    loaded = load_services(services)
+    one = find_schedule(loaded, schedule)
+    data = UNSET if payload is None else _read_json(payload)
+    decision, outcome = asyncio.run(
+        _trigger_once(loaded, one, _instant("--nominal-time", nominal_time), data, state)
+    )
+    if as_json:
+        print_json({**decision_json(decision), "outcome": outcome})
+    else:
+        line = verdict_text(str(decision.verdict))
+        line.append(f": {decision.reason}", style="default")
+        out.print(line)
+        if outcome:
+            out.print(f"run {decision.run_id}: {outcome}")
+    return 0 if decision.accepted and not outcome.startswith(("failed", "dead")) else 1
+
+
+@app.command()
+def dev(
+    services: Services,
+    state: Annotated[
+        Path | None, typer.Option(help="A SQLite file that survives restarts.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.001, help="How many times real time.")] = 1.0,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="INSTANT", help="Start here instead of now.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Stop at this time of the clock.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run services with the local runner and show every decision. For development only.
+
+    Example: purista dev billing.app:billing --state dev.sqlite
+    """
+    loaded = load_services(services)
+    _refuse(problems(*loaded))
+    origin, end = _instant("--from", start), _instant("--until", until)
+    clock: Clock = SystemClock()
+    if speed != 1.0 or origin is not None:
+        clock = AcceleratedClock(origin, speed=speed)
+    say("local runner: for development, not a scheduler; Ctrl-C stops it after what is at work")
+    show = _show_json if as_json else _show
+    runner = LocalRunner(*loaded, clock=clock, state=state, on_decision=show)
+    asyncio.run(_run_dev(runner, end))
+    return 0
+
+
+@app.command()
+def demo(
+    as_json: AsJson = False,
+) -> int:
+    """Play a month of three schedules: a clock change, a duplicate, an overlap, an outage.
+
+    Example: purista demo
+    """
+    return asyncio.run(play(as_json=as_json))
+
+
+async def _trigger_once(
+    services: tuple[Service, ...],
+    schedule: Schedule,
+    nominal_time: datetime | None,
+    data: Any,
+    state: Path | None,
+) -> tuple[Decision, str]:
+    runner = LocalRunner(*services, state=state, paused=True)
+    async with runner:
+        decision = await runner.trigger(schedule.id, nominal_time=nominal_time, data=data)
+        outcome = await runner.ended(decision) if decision.accepted else ""
+    return decision, outcome
+
+
+async def _run_dev(runner: LocalRunner, end: datetime | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(name, stop.set)
+    async with runner:
+        if end is not None:
+            runner.clock.call_later(end - runner.clock.now(), stop.set)
+        await stop.wait()
+        say("finishing what is at work ...")
+
+
+def _show(trigger: Trigger, decision: Decision) -> None:
+    line = Text()
+    line.append(_when(decision), style="dim")
+    line.append(f"  {decision.schedule_id}  ")
+    line.append_text(verdict_text(str(decision.verdict)))
+    line.append(f"  {decision.reason}", style="dim")
+    out.print(line)
+
+
+def _show_json(trigger: Trigger, decision: Decision) -> None:
+    out.out(json.dumps(decision_json(decision), sort_keys=True))
+
+
+def _when(decision: Decision) -> str:
+    return utc_text(decision.nominal_time) if decision.nominal_time else "-"
+
+
+def _schedules(services: Sequence[Service]) -> list[Schedule]:
+    return sorted(
+        (one for service in services for one in service.schedules.values()),
+        key=lambda one: one.id,
+    )
+
+
+def _upcoming(
+    schedules: Sequence[Schedule], start: datetime
+) -> Iterator[tuple[datetime, Schedule]]:
+    return merge(*(_times(one, start) for one in schedules), key=lambda pair: (pair[0], pair[1].id))
+
+
+def _times(schedule: Schedule, start: datetime) -> Iterator[tuple[datetime, Schedule]]:
+    at = schedule.next_after(start)
+    while at is not None:
+        yield at, schedule
+        at = schedule.next_after(at)
+
+
+def _listed(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "concurrencyPolicy": str(schedule.concurrency_policy),
+        "description": schedule.description,
+        "enabled": schedule.enabled,
+        "expression": expression_text(schedule.expression),
+        "fingerprint": fingerprint(schedule),
+        "id": schedule.id,
+        "missedRunPolicy": str(schedule.missed_run_policy),
+        "target": target_text(schedule),
+        "timezone": schedule.timezone,
+    }
+
+
+def _coming(schedule: Schedule, at: datetime) -> dict[str, str]:
+    return {
+        "id": schedule.id,
+        "local": local_text(at, schedule.timezone),
+        "timezone": schedule.timezone,
+        "utc": utc_text(at),
+    }
+
+
+def _problems(found: Sequence[Problem]) -> list[dict[str, str]]:
+    return [{"place": p.place, "message": p.message, "remedy": p.remedy} for p in found]
+
+
+def _refuse(wrong: Sequence[Problem]) -> None:
+    if wrong:
+        for problem in wrong:
+            say(f"problem: {problem}", "red")
+        raise typer.Exit(2)
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise LoadError(
+            f"{option} '{text}' is no instant; write it as 2027-03-01T01:00:00Z"
+        ) from None
+    if instant.utcoffset() is None:
+        raise LoadError(f"{option} '{text}' has no zone; add Z, or an offset such as +01:00")
+    return instant.astimezone(UTC)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise LoadError(f"cannot read '{path}': {error.strerror or error}") from None
+    except ValueError as error:
+        place = (
+            f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its encoding"
+        )
+        raise LoadError(f"'{path}' is no JSON ({place})") from None
