@@ -1,0 +1,288 @@
+"""The in-memory event bridge: events and commands, in one process and one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import itertools
+import logging
+from collections.abc import Awaitable, Coroutine, Iterable
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+from purista.bridges.deadlines import Deadlines
+from purista.bridges.port import (
+    ErrorReply,
+    EventBridgeCapabilities,
+    Receiver,
+    Reply,
+    Responder,
+    Subscription,
+)
+from purista.clock import Clock, SystemClock
+from purista.errors import BridgeClosedError, CommandTimeoutError
+from purista.message import Message
+
+logger = logging.getLogger("purista.bridges")
+
+Callback = TypeVar("Callback", Receiver, Responder)
+
+_CAPABILITIES = EventBridgeCapabilities(
+    name="memory",
+    durable=False,
+    delivery="at-most-once",
+    redelivers=False,
+    across_processes=False,
+)
+_HINTED = 1_000
+"""Among how many commands a near match is looked for: it takes time."""
+
+_RESPONDERS = ""
+"""The one group of a command, as a subscriber name is the group of an event."""
+
+_delivery: ContextVar[asyncio.Task[None] | None] = ContextVar("purista_delivery", default=None)
+"""The task of the delivery that the running code belongs to."""
+
+
+class MemoryEventBridge:
+    """Implements ``EventBridge`` and ``Drains`` in memory.
+
+    For tests, development and messages that may die with their process. Each delivery runs in a task
+    that the bridge owns; deliveries begin in the order of publication and go on side by side. A
+    receiver that fails is logged and does not see the event again. Nothing bounds how many
+    deliveries are at work but the machine's memory. Not for several threads or event loops.
+    """
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._deadlines = Deadlines(self._clock)
+        self._events: dict[str, dict[str, _Group[Receiver]]] = {}
+        self._commands: dict[str, dict[str, _Group[Responder]]] = {}
+        self._at_work: dict[asyncio.Task[None], object] = {}
+        self._closing = False
+        self._closed = False
+
+    @property
+    def capabilities(self) -> EventBridgeCapabilities:
+        """What this bridge really does."""
+        return _CAPABILITIES
+
+    async def publish(self, message: Message) -> None:
+        """Hand an event to every subscriber name, to each in a task of its own."""
+        if self._closing:
+            self._refuse_strangers(f"event '{message.name}'")
+        groups = self._events.get(message.name)
+        if groups is not None:
+            for group in groups.values():
+                member = group.next()
+                self._start(self._deliver(message, member), member)
+
+    async def subscribe(self, event: str, subscriber: str, receive: Receiver) -> Subscription:
+        """Receive an event under the name ``subscriber``; the receivers of one name take turns."""
+        if self._closing:
+            raise _refusal(f"event '{event}'")
+        return _Member(self, self._events, event, subscriber, receive)
+
+    async def request(self, message: Message, *, timeout: timedelta) -> Awaitable[Reply]:
+        """Send a command; what is returned can be awaited for the reply, more than once.
+
+        The command goes on when nobody waits for it any more.
+        """
+        if self._closing:
+            self._refuse_strangers(f"command '{message.name}'")
+        pending = _Pending(message, timeout)
+        groups = self._commands.get(message.name)
+        if groups is None:
+            pending.answer(Reply(error=_unknown(message.name, self._commands)))
+        else:
+            self._deadlines.set(pending, self._clock.monotonic() + timeout.total_seconds())
+            member = groups[_RESPONDERS].next()
+            self._start(self._answer(pending, member), member)
+        return pending.future
+
+    async def serve(self, command: str, answer: Responder) -> Subscription:
+        """Answer a command; its responders take turns."""
+        if self._closing:
+            raise _refusal(f"command '{command}'")
+        return _Member(self, self._commands, command, _RESPONDERS, answer)
+
+    async def drained(self) -> None:
+        """Return once every event is handled and every command answered, with all that they sent on.
+
+        The delivery that calls this is not waited for.
+        """
+        await self._finished(None)
+
+    async def close(self) -> None:
+        """Let what was accepted finish, then release everything. May be repeated.
+
+        Until then what deliveries at work send on is taken, so that nothing ends half way;
+        everybody else is refused. Cancelling the call cancels the deliveries that are left.
+        """
+        self._closing = True
+        try:
+            await self._finished(None)
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
+        self._release()
+
+    def _refuse_strangers(self, place: str) -> None:
+        """While the bridge closes, take messages from deliveries at work only."""
+        if self._closed or _delivery.get() not in self._at_work:
+            raise _refusal(place)
+
+    def _start(self, work: Coroutine[Any, Any, None], member: object) -> None:
+        self._at_work[asyncio.get_running_loop().create_task(work)] = member
+
+    async def _deliver(self, message: Message, member: _Member[Receiver]) -> None:
+        task = asyncio.current_task()
+        _delivery.set(task)
+        try:
+            await member.callback(message)
+        except Exception:
+            logger.exception(
+                "event %s: subscriber %s failed, %s", message.name, member.name, _ids(message)
+            )
+        finally:
+            self._at_work.pop(task, None)  # type: ignore[arg-type]
+
+    async def _answer(self, pending: _Pending, member: _Member[Responder]) -> None:
+        task = asyncio.current_task()
+        _delivery.set(task)
+        message = pending.message
+        reply = None
+        try:
+            reply = await member.callback(message)
+        except Exception:
+            logger.exception("command %s: its responder failed, %s", message.name, _ids(message))
+        finally:
+            self._deadlines.clear(pending)
+            pending.answer(reply or _failure(message))
+            self._at_work.pop(task, None)  # type: ignore[arg-type]
+
+    async def _finished(self, member: object) -> None:
+        """Wait until nothing is at work (for one member), but for the delivery that waits."""
+        while left := self._left(member):
+            await asyncio.wait(left)
+
+    def _left(self, member: object) -> list[asyncio.Task[None]]:
+        own = _delivery.get()
+        return [
+            task
+            for task, its in self._at_work.items()
+            if member in (None, its) and task is not own and not task.done()
+        ]
+
+    async def _abandon(self) -> None:
+        """Cancel what is at work and wait until it ended."""
+        self._closed = True
+        await asyncio.sleep(0)  # a task that is cancelled before it began could not clean up
+        left = self._left(None)
+        for task in left:
+            task.cancel()
+        if left:
+            logger.warning("memory event bridge: %d deliveries were cancelled", len(left))
+            await asyncio.wait(left)
+        self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._deadlines.close()
+        self._events.clear()
+        self._commands.clear()
+
+
+class _Member(Generic[Callback]):
+    """A receiver or responder: one of the group that has its name."""
+
+    __slots__ = ("_address", "_bridge", "_registry", "callback", "name")
+
+    def __init__(
+        self,
+        bridge: MemoryEventBridge,
+        registry: dict[str, dict[str, _Group[Callback]]],
+        address: str,
+        name: str,
+        callback: Callback,
+    ) -> None:
+        self._bridge = bridge
+        self._registry = registry
+        self._address = address
+        self.name = name
+        self.callback: Callback = callback
+        registry.setdefault(address, {}).setdefault(name, _Group()).members.append(self)
+
+    async def cancel(self) -> None:
+        """Take nothing new, then wait until what is being handled is done. May be repeated.
+
+        A receiver that cancels its own subscription is not waited for.
+        """
+        self._leave()
+        await self._bridge._finished(self)
+
+    def _leave(self) -> None:
+        groups = self._registry.get(self._address, {})
+        group = groups.get(self.name)
+        if group is None or self not in group.members:
+            return
+        group.members.remove(self)
+        if not group.members:
+            del groups[self.name]
+        if not groups:
+            del self._registry[self._address]
+
+
+class _Group(Generic[Callback]):
+    """The members that share what comes for one name, in turns."""
+
+    __slots__ = ("_turns", "members")
+
+    def __init__(self) -> None:
+        self.members: list[_Member[Callback]] = []
+        self._turns = itertools.count()
+
+    def next(self) -> _Member[Callback]:
+        return self.members[next(self._turns) % len(self.members)]
+
+
+class _Pending:
+    """A command that waits for its reply."""
+
+    __slots__ = ("_timeout", "future", "message", "ticket")
+
+    def __init__(self, message: Message, timeout: timedelta) -> None:
+        self.message = message
+        self._timeout = timeout
+        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.ticket = 0
+
+    def answer(self, reply: Reply) -> None:
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def expire(self) -> None:
+        if not self.future.done():
+            text = f"command '{self.message.name}' gave no answer within {self._timeout}"
+            self.future.set_exception(CommandTimeoutError("timeout", text))
+            self.future.exception()  # nobody has to wait for it
+
+
+def _unknown(command: str, known: Iterable[str]) -> ErrorReply:
+    near = difflib.get_close_matches(command, itertools.islice(known, _HINTED), n=1)
+    remedy = f"did you mean '{near[0]}'?" if near else "start a service that does"
+    return ErrorReply("unknown", "unknown_command", f"nobody handles command '{command}'; {remedy}")
+
+
+def _failure(message: Message) -> Reply:
+    text = f"command '{message.name}' failed; its log has the details"
+    return Reply(error=ErrorReply("unhandled", "internal", text))
+
+
+def _refusal(place: str) -> BridgeClosedError:
+    return BridgeClosedError(f"{place}: the memory bridge is closed; it takes nothing new")
+
+
+def _ids(message: Message) -> str:
+    return f"message {message.id}, run {message.run.run_id if message.run else message.id}"
