@@ -158,5 +158,7 @@ class History(Protocol):
         """Return decisions, newest first."""
 
     async def latest(self, schedule_id: str) -> datetime | None:
-        """Return the latest nominal time for which a scheduler's trigger was decided (manual ones and
-        ``unexpected``, ``disabled`` and ``rejected`` do not count), or None."""
+        """Return the latest nominal time for which a scheduler's trigger was decided, or None.
+
+        Manual triggers and ``unexpected``, ``disabled`` and ``rejected`` ones do not count.
+        """
