@@ -37,4 +37,80 @@ from purista.errors import (
 from purista.expression import Cron, Every, Expression, Once
 from purista.payload import Schema
 from purista.service import Service, advice, check
+
+if TYPE_CHECKING:
+    from purista.bridges.memory_events import MemoryEventBridge
+    from purista.bridges.memory_queues import MemoryQueueBridge
+    from purista.host import Host
+    from purista.ingress import Decision, Ingress
+    from purista.ledgers.memory import MemoryLedger
+    from purista.ledgers.sqlite import SQLiteLedger
+    from purista.local import LocalRunner
+
 __version__ = "0.1.0"
+
+_LAZY = {
+    "Manifest": "purista.manifest",
+    "Trigger": "purista.trigger",
+    "export_manifest": "purista.manifest",
+    "fingerprint": "purista.manifest",
+    "Decision": "purista.ingress",
+    "Host": "purista.host",
+    "Ingress": "purista.ingress",
+    "LocalRunner": "purista.local",
+    "MemoryEventBridge": "purista.bridges.memory_events",
+    "MemoryLedger": "purista.ledgers.memory",
+    "MemoryQueueBridge": "purista.bridges.memory_queues",
+    "SQLiteLedger": "purista.ledgers.sqlite",
+}
+
+__all__ = [
+    "Backoff",
+    "Command",
+    "CommandError",
+    "CommandTimeoutError",
+    "ConcurrencyPolicy",
+    "Context",
+    "ContractError",
+    "Cron",
+    "Decision",
+    "DstGap",
+    "DstOverlap",
+    "Event",
+    "Every",
+    "Expression",
+    "ExpressionError",
+    "HandledError",
+    "Host",
+    "Ingress",
+    "LocalRunner",
+    "Manifest",
+    "ManifestError",
+    "MemoryEventBridge",
+    "MemoryLedger",
+    "MemoryQueueBridge",
+    "MissedRunPolicy",
+    "Once",
+    "PayloadError",
+    "Problem",
+    "PuristaError",
+    "Queue",
+    "SQLiteLedger",
+    "Schedule",
+    "Schema",
+    "Service",
+    "Trigger",
+    "TriggerError",
+    "UnhandledError",
+    "UnknownCommandError",
+    "advice",
+    "check",
+    "export_manifest",
+    "fingerprint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'purista' has no attribute '{name}'")

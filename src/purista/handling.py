@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -22,31 +23,52 @@ class RunCancelledError(Exception):
 
 
 class Handling:
-    """Implements ``purista.Context`` for one call of a handler."""
+    """Implements ``purista.Context`` for one call of a handler.
 
-    __slots__ = ("_heartbeat", "_host", "_message", "_run", "attempt", "reason", "run_id", "task")
+    A handler is awaited inside ``with handling:``, in the task in which the handling was made. While
+    it is, a cancelled run cancels that task; the block then ends with ``RunCancelledError``.
+    """
+
+    __slots__ = ("_heartbeat", "_host", "_run", "attempt", "message", "reason", "run_id", "task")
 
     def __init__(
         self,
         host: Host,
         message: Message,
         attempt: int = 1,
-        heartbeat: Callable[[timedelta | None], Awaitable[None]] | None = None,
+        heartbeat: Callable[[Handling, timedelta | None], Awaitable[None]] | None = None,
+        task: asyncio.Task[Any] | None = None,
     ) -> None:
         run = message.run
         self._host = host
-        self._message = message
-        self._run = run if run is None or not run.is_target else run._replace(is_target=False)
-        self.task = asyncio.current_task()
         self._heartbeat = heartbeat
+        self._run = run if run is None or not run.is_target else run._replace(is_target=False)
+        self.message = message
+        self.task = task if task is not None else asyncio.current_task()
         self.attempt = attempt
         self.reason = ""
         self.run_id = message.id if run is None else run.run_id
 
+    def __enter__(self) -> Handling:
+        self._host.at_work.add(self)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._host.at_work.discard(self)
+        if self.reason and self.task is not None:
+            alone = self.task.uncancel() == 0
+            if alone and exc_type is not None and issubclass(exc_type, asyncio.CancelledError):
+                raise RunCancelledError(self.reason) from None
+
     @property
     def message_id(self) -> str:
         """The id of the message that is handled."""
-        return self._message.id
+        return self.message.id
 
     @property
     def schedule_id(self) -> str | None:
@@ -69,10 +91,6 @@ class Handling:
         if not self.reason and self.task is not None:
             self.reason = reason
             self.task.cancel()
-
-    def absorb_cancellation(self) -> bool:
-        """Undo ``cancel`` on the task, once the handler is done; False when others cancelled it too."""
-        return self.reason != "" and self.task is not None and self.task.uncancel() == 0
 
     async def emit(self, event: Event[T], payload: T) -> None:
         """Publish an event of the same run."""
@@ -98,4 +116,4 @@ class Handling:
     async def heartbeat(self, extend_by: timedelta | None = None) -> None:
         """Prolong the job's lease; nothing to do for events and commands."""
         if self._heartbeat is not None:
-            await self._heartbeat(extend_by)
+            await self._heartbeat(self, extend_by)

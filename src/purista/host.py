@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -35,7 +35,14 @@ from purista.handling import Handling, RunCancelledError
 from purista.ledgers import History
 from purista.message import RUN_CANCELLED, Message, RunInfo, new_message_id
 from purista.payload import key_of
-from purista.service import Binding, HandlerDeclaration, Service, SubscriptionDeclaration
+from purista.service import (
+    Binding,
+    CommandHandler,
+    EventHandler,
+    HandlerDeclaration,
+    Service,
+    SubscriptionDeclaration,
+)
 from purista.worker import Worker
 
 T = TypeVar("T")
@@ -73,13 +80,13 @@ class Host:
         self.grace = grace
         self._subscriptions: list[Subscription] = []
         self._workers: list[Worker] = []
-        self._handling: dict[str, set[Handling]] = {}
+        self.at_work: set[Handling] = set()
         self._cancelled: OrderedDict[str, str] = OrderedDict()
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
         """The tasks in which handlers are at work."""
-        return {one.task for each in self._handling.values() for one in each if one.task}
+        return {one.task for one in self.at_work if one.task is not None}
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -132,10 +139,10 @@ class Host:
         body = command.schema.dump(payload)
         message = Message(command.address, body, new_message_id(), run)
         pending = await self.event_bridge.request(message, timeout=timeout or command.timeout)
-        reply = await pending
-        if reply.error is not None:
-            raise error_of(reply.error)
-        return command.returns.load(reply.body)
+        answer, error = await pending
+        if error is not None:
+            raise error_of(error)
+        return command.returns.load(answer)
 
     async def emit(self, event: Event[T], payload: T, *, run: RunInfo | None = None) -> None:
         """Publish an event. Raises ``PayloadError`` or ``BridgeError``."""
@@ -163,28 +170,6 @@ class Host:
         known = await self.ledger.run(run.run_id)
         return "replaced" if known is not None and known.status == "replaced" else ""
 
-    async def handle(self, handling: Handling, call: Coroutine[Any, Any, R]) -> R:
-        """Await a handler so that a cancelled run cancels it, which raises ``RunCancelledError``."""
-        run_id = handling.run_id
-        others = self._handling.setdefault(run_id, set())
-        others.add(handling)
-        try:
-            result = await call
-        except asyncio.CancelledError:
-            if handling.absorb_cancellation():
-                raise RunCancelledError(handling.reason) from None
-            raise
-        except Exception:
-            handling.absorb_cancellation()
-            raise
-        else:
-            handling.absorb_cancellation()
-            return result
-        finally:
-            others.discard(handling)
-            if not others:
-                self._handling.pop(run_id, None)
-
     async def _cancel(self, message: Message) -> None:
         body = json.loads(message.body)
         run_id, reason = str(body["runId"]), str(body["reason"])
@@ -192,25 +177,26 @@ class Host:
             self._cancelled[run_id] = reason
             while len(self._cancelled) > REMEMBERED_CANCELLATIONS:
                 self._cancelled.popitem(last=False)
-        for handling in tuple(self._handling.get(run_id, ())):
-            handling.cancel(reason)
+        for handling in self.at_work:
+            if handling.run_id == run_id:
+                handling.cancel(reason)
 
     async def _serve(self, declaration: HandlerDeclaration[Any, Any]) -> None:
-        async def answer(message: Message) -> Reply:
-            return await self._answer(declaration, message)
-
+        answer = partial(self._answer, declaration.command, declaration.handler)
         address = declaration.command.address
         self._subscriptions.append(await self.event_bridge.serve(address, answer))
 
-    async def _answer(self, declaration: HandlerDeclaration[Any, Any], message: Message) -> Reply:
-        command = declaration.command
+    async def _answer(
+        self, command: Command[Any, Any], handler: CommandHandler[Any, Any], message: Message
+    ) -> Reply:
         try:
             payload = command.schema.load(message.body)
         except PayloadError as error:
             return Reply(error=ErrorReply("invalid", "invalid_payload", str(error)))
-        handling: Handling = Handling(self, message)
+        handling = Handling(self, message)
         try:
-            result = await self.handle(handling, declaration.handler(payload, handling))
+            with handling:
+                result = await handler(payload, handling)
             return Reply(command.returns.dump(result))
         except HandledError as error:
             return _handled(error, command.address, message)
@@ -222,27 +208,35 @@ class Host:
             return Reply(error=ErrorReply("unhandled", "internal", text))
 
     async def _subscribe(self, service: Service, declaration: SubscriptionDeclaration[Any]) -> None:
-        async def receive(message: Message) -> None:
-            payload = declaration.event.schema.load(message.body)
-            handling: Handling = Handling(self, message)
-            with contextlib.suppress(RunCancelledError):
-                await self.handle(handling, declaration.handler(payload, handling))
+        event = declaration.event
+        handle = partial(self._handle, event, declaration.handler)
+        await self._receive(event.name, f"{service.id}.{declaration.name}", handle)
 
-        await self._receive(declaration.event.name, f"{service.id}.{declaration.name}", receive)
+    async def _handle(
+        self, event: Event[Any], handler: EventHandler[Any], message: Message
+    ) -> None:
+        payload = event.schema.load(message.body)
+        handling = Handling(self, message)
+        try:
+            with handling:
+                await handler(payload, handling)
+        except RunCancelledError:
+            logger.info("event %s: run %s was cancelled", event.name, handling.run_id)
 
     async def _bind(self, service: Service, binding: Binding[Any, Any]) -> None:
-        async def receive(message: Message) -> None:
-            payload = binding.event.schema.load(message.body)
-            mapped = payload if binding.map is None else binding.map(payload)
-            body = binding.queue.schema.dump(mapped)
-            key = None
-            if binding.idempotency_key is not None:
-                key = f"{binding.name}:{key_of(binding.idempotency_key, body)}"
-            run = message.run and message.run._replace(is_target=False)
-            job = Message(binding.queue.name, body, new_message_id(), run)
-            await self.queue_bridge.enqueue(Job(job, binding.queue.max_attempts, key=key))
+        handle = partial(self._pass_on, binding)
+        await self._receive(binding.event.name, f"{service.id}.{binding.name}", handle)
 
-        await self._receive(binding.event.name, f"{service.id}.{binding.name}", receive)
+    async def _pass_on(self, binding: Binding[Any, Any], message: Message) -> None:
+        payload = binding.event.schema.load(message.body)
+        mapped = payload if binding.map is None else binding.map(payload)
+        body = binding.queue.schema.dump(mapped)
+        key = None
+        if binding.idempotency_key is not None:
+            key = f"{binding.name}:{key_of(binding.idempotency_key, body)}"
+        run = message.run and message.run._replace(is_target=False)
+        job = Message(binding.queue.name, body, new_message_id(), run)
+        await self.queue_bridge.enqueue(Job(job, binding.queue.max_attempts, key=key))
 
     async def _receive(
         self, event: str, subscriber: str, receive: Callable[[Message], Awaitable[None]]
@@ -255,7 +249,7 @@ class Host:
             for bridge in (self.event_bridge, self.queue_bridge):
                 if isinstance(bridge, Drains):
                     await bridge.drained()
-            if not self._handling:
+            if not self.at_work:
                 return
             await asyncio.sleep(0)
 

@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from purista.bridges import EventBridge, QueueBridge
-from purista.bridges.memory import MemoryEventBridge, MemoryQueueBridge
+from purista.bridges.memory_events import MemoryEventBridge
+from purista.bridges.memory_queues import MemoryQueueBridge
 from purista.clock import Clock, SystemClock, Timer
 from purista.contract import ConcurrencyPolicy, Schedule, near
 from purista.errors import LedgerError, LoadError

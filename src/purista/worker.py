@@ -38,8 +38,7 @@ class Worker:
         self._queue = declaration.queue
         self._host = host
         self._bridge = host.queue_bridge
-        self._loops: dict[asyncio.Task[None], LeasedJob | None] = {}
-        self._handlings: dict[int, tuple[LeasedJob, Handling]] = {}
+        self._loops: dict[asyncio.Task[None], tuple[LeasedJob, Handling] | None] = {}
         self._keeper: Timer | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
@@ -53,8 +52,8 @@ class Worker:
     async def stop(self) -> None:
         """Take no more jobs and wait until those at work are done."""
         self._stopping = True
-        for task, leased in self._loops.items():
-            if leased is None:
+        for task, job in self._loops.items():
+            if job is None:
                 task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
 
@@ -73,45 +72,42 @@ class Worker:
     async def _loop(self) -> None:
         task = asyncio.current_task()
         assert task is not None
+        bridge, name, duration = self._bridge, self._queue.name, self._queue.lease
         while not self._stopping:
             try:
-                leased = await self._bridge.lease(self._queue.name, duration=self._queue.lease)
+                leased = await bridge.lease(name, duration=duration)
                 if leased is not None:
-                    self._loops[task] = leased
-                    await self._work(leased)
+                    message, attempt = leased.job.message, leased.attempt
+                    handling = Handling(self._host, message, attempt, self._heartbeat, task)
+                    self._loops[task] = leased, handling
+                    await self._work(leased, handling)
             except BridgeClosedError:
                 return
             except LeaseLostError:
-                logger.warning(
-                    "queue %s: a lease was lost; the job is tried again", self._queue.name
-                )
+                logger.warning("queue %s: a lease was lost; the job is tried again", name)
             except BridgeError:
-                logger.exception("queue %s: the broker failed", self._queue.name)
+                logger.exception("queue %s: the broker failed", name)
+                self._loops[task] = None
                 await self._host.clock.sleep(BRIDGE_PAUSE)
             finally:
                 self._loops[task] = None
 
-    async def _work(self, leased: LeasedJob) -> None:
-        run = leased.job.message.run
+    async def _work(self, leased: LeasedJob, handling: Handling) -> None:
+        message = leased.job.message
+        run = message.run
         if run is not None and run.is_target and (reason := await self._host.was_cancelled(run)):
             await self._drop(leased, reason)
             return
         try:
-            payload = self._queue.schema.load(leased.job.message.body)
+            payload = self._queue.schema.load(message.body)
         except PayloadError as error:
             await self._bury(leased, f"payload: {error}")
             return
-        await self._handle(leased, payload)
-
-    async def _handle(self, leased: LeasedJob, payload: Any) -> None:
-        handling = Handling(
-            self._host, leased.job.message, leased.attempt, _Heartbeat(self, leased)
-        )
-        self._handlings[id(leased)] = (leased, handling)
         if self._keeper is None:
             self._keep()
         try:
-            await self._host.handle(handling, self._declaration.handler(payload, handling))
+            with handling:
+                await self._declaration.handler(payload, handling)
         except RunCancelledError as error:
             await self._drop(leased, str(error))
         except asyncio.CancelledError:
@@ -121,11 +117,8 @@ class Worker:
             await self._fail(leased, error)
         else:
             await self._bridge.ack(leased)
-            run = leased.job.message.run
             if run is not None and run.is_target:
                 await self._ended(run, "replaced" if handling.cancelled else "acked")
-        finally:
-            del self._handlings[id(leased)]
 
     async def _fail(self, leased: LeasedJob, error: Exception) -> None:
         message = leased.job.message
@@ -164,7 +157,7 @@ class Worker:
 
     def _keep(self) -> None:
         """Prolong the leases at work when a third of them has passed, as long as there are any."""
-        if self._handlings:
+        if any(self._loops.values()):
             if self._keeping is None or self._keeping.done():
                 self._keeping = asyncio.create_task(self._prolong())
             self._keeper = self._host.clock.call_later(self._queue.lease / 3, self._keep)
@@ -172,23 +165,20 @@ class Worker:
             self._keeper = None
 
     async def _prolong(self) -> None:
-        for leased, handling in tuple(self._handlings.values()):
+        for job in tuple(self._loops.values()):
+            if job is None or job[1] not in self._host.at_work:
+                continue
+            leased, handling = job
             try:
                 await self._bridge.extend(leased, duration=self._queue.lease)
             except LeaseLostError:
-                logger.warning("queue %s: a lease was lost", leased.queue)
-                handling.cancel("lease_lost")
+                if handling in self._host.at_work:
+                    logger.warning("queue %s: a lease was lost", leased.queue)
+                    handling.cancel("lease_lost")
             except BridgeError:
                 logger.exception("queue %s: a lease could not be prolonged", leased.queue)
 
-
-class _Heartbeat:
-    __slots__ = ("_leased", "_worker")
-
-    def __init__(self, worker: Worker, leased: LeasedJob) -> None:
-        self._worker = worker
-        self._leased = leased
-
-    async def __call__(self, extend_by: timedelta | None) -> None:
-        duration = extend_by or self._worker._queue.lease
-        await self._worker._bridge.extend(self._leased, duration=duration)
+    async def _heartbeat(self, handling: Handling, extend_by: timedelta | None) -> None:
+        for leased, at_work in filter(None, self._loops.values()):
+            if at_work is handling:
+                await self._bridge.extend(leased, duration=extend_by or self._queue.lease)

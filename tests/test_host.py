@@ -1,0 +1,477 @@
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from purista import (
+    Backoff,
+    CommandTimeoutError,
+    Context,
+    HandledError,
+    Host,
+    MemoryEventBridge,
+    MemoryQueueBridge,
+    PayloadError,
+    Service,
+    UnhandledError,
+    UnknownCommandError,
+)
+from purista.errors import LeaseLostError
+from purista.message import RUN_CANCELLED, Message, RunInfo
+from purista.testing import ManualClock
+
+START = datetime(2027, 3, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+RUN = RunInfo("run-1", "Shop.v1.nightly", START, "Europe/Berlin", is_target=True)
+
+
+class Order(BaseModel):
+    order_id: str
+
+
+class Shop:
+    """A service with one message of each kind; tests put the handlers in."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(START)
+        self.events = MemoryEventBridge(clock=self.clock)
+        self.queues = MemoryQueueBridge(clock=self.clock)
+        self.service = Service("Shop", version="1")
+        self.paid = self.service.event("paid", Order)
+        self.invoices = self.service.queue(
+            "invoices", Order, max_attempts=2, lease=30 * SECOND, backoff=Backoff(jitter=0)
+        )
+        self.ship = self.service.command("ship", Order, returns=str, timeout=5 * SECOND)
+        self.seen: list[Any] = []
+
+    @asynccontextmanager
+    async def open(self, **options: Any) -> AsyncIterator[Host]:
+        async with Host(
+            self.service,
+            event_bridge=self.events,
+            queue_bridge=self.queues,
+            clock=self.clock,
+            **options,
+        ) as host:
+            yield host
+
+    async def invoke(self, host: Host) -> str:
+        return await host.invoke(self.ship, Order(order_id="1"))
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Shop]:
+    made = Shop()
+    yield made
+    await made.events.close()
+    await made.queues.close()
+
+
+ORDER = Order(order_id="1")
+
+
+async def test_every_subscription_gets_every_event(shop: Shop):
+    @shop.service.subscription(shop.paid)
+    async def one(order: Order, ctx: Context) -> None:
+        shop.seen.append(("one", order.order_id))
+
+    @shop.service.subscription(shop.paid)
+    async def two(order: Order, ctx: Context) -> None:
+        shop.seen.append(("two", order.order_id))
+
+    async with shop.open() as host:
+        await host.emit(shop.paid, ORDER)
+    assert sorted(shop.seen) == [("one", "1"), ("two", "1")]
+
+
+async def test_a_context_says_what_started_the_run(shop: Shop):
+    @shop.service.subscription(shop.paid)
+    async def on_paid(order: Order, ctx: Context) -> None:
+        assert ctx.nominal_time is not None
+        shop.seen.append((ctx.run_id, ctx.schedule_id, ctx.nominal_time.isoformat()))
+        shop.seen.append((ctx.attempt, ctx.cancelled))
+        await ctx.heartbeat()
+
+    async with shop.open() as host:
+        await host.emit(shop.paid, ORDER, run=RUN)
+    assert shop.seen == [
+        ("run-1", "Shop.v1.nightly", "2027-03-01T01:00:00+01:00"),
+        (1, False),
+    ]
+
+
+async def test_a_context_without_a_run_has_the_messages_id(shop: Shop):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append((ctx.run_id == ctx.message_id, ctx.schedule_id, ctx.nominal_time))
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+    assert shop.seen == [(True, None, None)]
+
+
+async def test_what_a_handler_sends_belongs_to_its_run(shop: Shop):
+    @shop.service.subscription(shop.paid)
+    async def on_paid(order: Order, ctx: Context) -> None:
+        assert await ctx.enqueue(shop.invoices, order, key="k")
+        assert not await ctx.enqueue(shop.invoices, order, key="k")
+        shop.seen.append(await ctx.invoke(shop.ship, order))
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(ctx.run_id)
+
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        return ctx.run_id
+
+    async with shop.open() as host:
+        await host.emit(shop.paid, ORDER, run=RUN)
+    assert shop.seen == ["run-1", "run-1"]
+
+
+async def test_a_command_answers(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        return f"parcel {order.order_id}"
+
+    async with shop.open() as host:
+        assert await shop.invoke(host) == "parcel 1"
+
+
+async def test_a_handled_error_reaches_the_caller_with_code_message_and_data(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        raise HandledError("sold_out", "nothing left", {"left": 0})
+
+    async with shop.open() as host:
+        with pytest.raises(HandledError) as caught:
+            await shop.invoke(host)
+    error = caught.value
+    assert (error.code, error.message, error.data) == ("sold_out", "nothing left", {"left": 0})
+
+
+async def test_an_unexpected_error_reaches_the_caller_without_details(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        raise RuntimeError("the password is hunter2")
+
+    async with shop.open() as host:
+        with pytest.raises(UnhandledError) as caught:
+            await host.invoke(shop.ship, ORDER, run=RUN)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.code == "internal"
+    assert "run run-1" in caplog.text
+
+
+async def test_error_data_that_is_no_json_is_left_out(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        raise HandledError("odd", "odd data", {1, 2})
+
+    async with shop.open() as host:
+        with pytest.raises(HandledError) as caught:
+            await shop.invoke(host)
+    assert caught.value.data is None
+
+
+async def test_an_answer_of_the_wrong_type_is_unexpected(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> Any:
+        return 5
+
+    async with shop.open() as host:
+        with pytest.raises(UnhandledError):
+            await shop.invoke(host)
+
+
+async def test_a_command_that_nobody_handles_is_a_clear_error(shop: Shop):
+    async with shop.open() as host:
+        with pytest.raises(UnknownCommandError, match=r"Shop\.v1\.ship"):
+            await shop.invoke(host)
+
+
+async def test_a_command_that_takes_too_long_times_out(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        await shop.clock.sleep(60 * SECOND)
+        return "late"
+
+    async with shop.open() as host:
+        call = asyncio.create_task(shop.invoke(host))
+        await shop.clock.advance(60 * SECOND)
+        with pytest.raises(CommandTimeoutError):
+            await call
+
+
+async def test_a_payload_that_does_not_fit_is_refused_by_the_handlers_side(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        return "never"
+
+    message = Message("Shop.v1.ship", b'{"order": "4711"}', "id")
+    async with shop.open():
+        reply = await (await shop.events.request(message, timeout=SECOND))
+    assert reply.error is not None
+    assert reply.error.kind == "invalid"
+    assert "4711" not in reply.error.message
+
+
+async def test_a_wrong_payload_is_refused_before_it_is_sent(shop: Shop):
+    async with shop.open() as host:
+        with pytest.raises(PayloadError):
+            await host.emit(shop.paid, {"order": 1})  # type: ignore[arg-type]
+
+
+async def test_a_failed_job_is_tried_again_after_its_backoff_then_buried(shop: Shop):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(ctx.attempt)
+        raise RuntimeError("no paper")
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.settle()
+        assert shop.seen == [1]
+        await shop.clock.advance(SECOND)
+        letters = await shop.queues.dead_letters("invoices")
+    assert shop.seen == [1, 2]
+    assert [letter.reason for letter in letters] == ["RuntimeError in the handler"]
+
+
+async def test_a_job_that_does_not_fit_its_schema_is_buried_at_once(shop: Shop):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(order)
+
+    from purista.bridges import Job
+
+    async with shop.open():
+        await shop.queues.enqueue(Job(Message("invoices", b'{"secret": "4711"}', "id")))
+        await shop.clock.settle()
+        letters = await shop.queues.dead_letters("invoices")
+    assert shop.seen == []
+    assert "order_id" in letters[0].reason
+    assert "4711" not in letters[0].reason
+
+
+async def test_a_worker_works_on_as_many_jobs_as_it_says(shop: Shop):
+    at_once: list[int] = []
+    running = 0
+
+    @shop.service.worker(shop.invoices, concurrency=3)
+    async def invoice(order: Order, ctx: Context) -> None:
+        nonlocal running
+        running += 1
+        at_once.append(running)
+        await shop.clock.sleep(SECOND)
+        running -= 1
+
+    async with shop.open() as host:
+        for number in range(7):
+            await host.enqueue(shop.invoices, Order(order_id=str(number)))
+        for _ in range(3):
+            await shop.clock.advance(SECOND)
+    assert max(at_once) == 3
+    assert len(at_once) == 7
+
+
+async def test_a_long_handler_keeps_its_lease(shop: Shop):
+    @shop.service.worker(shop.invoices, concurrency=2)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(ctx.attempt)
+        await shop.clock.sleep(timedelta(hours=1))
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(timedelta(hours=2))
+        assert await shop.queues.dead_letters("invoices") == []
+    assert shop.seen == [1]
+
+
+async def test_a_heartbeat_prolongs_the_lease_for_a_handler_that_blocks(shop: Shop):
+    @shop.service.worker(shop.invoices, concurrency=2)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(ctx.attempt)
+        await ctx.heartbeat(timedelta(hours=1))
+        leased = await shop.queues.lease("invoices", duration=SECOND, wait=timedelta(minutes=50))
+        shop.seen.append(leased)
+
+    async with shop.open() as host:
+        host._workers[0]._keep = lambda: None  # type: ignore[method-assign]
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(timedelta(minutes=51))
+    assert shop.seen == [1, None]
+
+
+async def test_a_heartbeat_of_a_lost_lease_fails(shop: Shop):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        await shop.clock.sleep(timedelta(minutes=1))
+        with pytest.raises(LeaseLostError):
+            await ctx.heartbeat()
+        shop.seen.append(ctx.attempt)
+
+    async with shop.open() as host:
+        host._workers[0]._keep = lambda: None  # type: ignore[method-assign]
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(timedelta(minutes=1))
+        assert shop.seen == [1]
+        await shop.clock.advance(timedelta(minutes=1))
+
+
+async def test_a_lost_lease_cancels_the_handler(shop: Shop, caplog: pytest.LogCaptureFixture):
+    class Forgetful:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queues, name)
+
+        async def extend(self, leased: Any, *, duration: timedelta) -> None:
+            raise LeaseLostError("the lease is lost")
+
+    queues = shop.queues
+    shop.queues = Forgetful()  # type: ignore[assignment]
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        try:
+            await shop.clock.sleep(timedelta(seconds=20))
+            shop.seen.append("finished")
+        finally:
+            shop.seen.append(ctx.cancelled)
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(15 * SECOND)
+        assert shop.seen == [True]
+        await shop.clock.advance(60 * SECOND)
+    shop.queues = queues
+
+
+async def test_a_cancelled_run_cancels_its_handlers(shop: Shop):
+    @shop.service.subscription(shop.paid)
+    async def on_paid(order: Order, ctx: Context) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            shop.seen.append(ctx.cancelled)
+
+    async with shop.open() as host:
+        await host.emit(shop.paid, ORDER, run=RUN)
+        await host.emit(shop.paid, ORDER, run=RUN._replace(run_id="run-2"))
+        await shop.clock.settle()
+        for run_id in ("run-1", "run-2"):
+            body = f'{{"runId": "{run_id}", "reason": "replaced"}}'.encode()
+            await shop.events.publish(Message(RUN_CANCELLED, body, "id"))
+            await shop.clock.settle()
+            assert len(host.tasks) == (1 if run_id == "run-1" else 0)
+    assert shop.seen == [True, True]
+
+
+async def test_a_cancelled_command_tells_its_caller(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    async with shop.open() as host:
+        call = asyncio.create_task(host.invoke(shop.ship, ORDER, run=RUN))
+        await shop.clock.settle()
+        body = b'{"runId": "run-1", "reason": "replaced"}'
+        await shop.events.publish(Message(RUN_CANCELLED, body, "id"))
+        with pytest.raises(HandledError, match="the run was replaced"):
+            await call
+
+
+async def test_a_handler_that_ignores_its_cancellation_does_not_harm_its_worker(shop: Shop):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        try:
+            await shop.clock.sleep(SECOND)
+        except asyncio.CancelledError:
+            shop.seen.append("ignored")
+            return
+        shop.seen.append(order.order_id)
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER, run=RUN)
+        await shop.clock.settle()
+        body = b'{"runId": "run-1", "reason": "replaced"}'
+        await shop.events.publish(Message(RUN_CANCELLED, body, "id"))
+        await shop.clock.settle()
+        await host.enqueue(shop.invoices, Order(order_id="2"))
+        await shop.clock.advance(SECOND)
+    assert shop.seen == ["ignored", "2"]
+
+
+async def test_a_binding_turns_events_into_jobs_once_per_key(shop: Shop):
+    bills = shop.service.queue("bills", str)
+    shop.service.bind(shop.paid, bills, map=lambda order: order.order_id, idempotency_key="payload")
+    shop.service.bind(shop.paid, shop.invoices)
+
+    @shop.service.worker(bills)
+    async def bill(order_id: str, ctx: Context) -> None:
+        shop.seen.append(("bill", order_id, ctx.run_id))
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(("invoice", order.order_id, ctx.run_id))
+
+    async with shop.open() as host:
+        await host.emit(shop.paid, ORDER, run=RUN)
+        await host.emit(shop.paid, ORDER, run=RUN)
+    assert sorted(shop.seen) == [
+        ("bill", "1", "run-1"),
+        ("invoice", "1", "run-1"),
+        ("invoice", "1", "run-1"),
+    ]
+
+
+async def test_leaving_the_host_works_off_everything_that_was_accepted(shop: Shop):
+    @shop.service.subscription(shop.paid)
+    async def on_paid(order: Order, ctx: Context) -> None:
+        await asyncio.sleep(0)
+        await ctx.enqueue(shop.invoices, order)
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        await asyncio.sleep(0)
+        shop.seen.append(await ctx.invoke(shop.ship, order))
+
+    @shop.service.handles(shop.ship)
+    async def ship(order: Order, ctx: Context) -> str:
+        return order.order_id
+
+    async with shop.open() as host:
+        for number in range(50):
+            await host.emit(shop.paid, Order(order_id=str(number)))
+    assert sorted(map(int, shop.seen)) == list(range(50))
+
+
+async def test_a_handler_that_does_not_end_within_the_grace_is_cut_off_and_its_job_is_kept(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(ctx.attempt)
+        await asyncio.Event().wait()
+
+    with caplog.at_level(logging.WARNING):
+        async with shop.open(grace=timedelta(milliseconds=20)) as host:
+            await host.enqueue(shop.invoices, ORDER)
+            await shop.clock.settle()
+    assert "not everything finished" in caplog.text
+    leased = await shop.queues.lease("invoices", duration=SECOND, wait=timedelta(0))
+    assert leased is not None
+    assert leased.attempt == 2
+
+
+async def test_stopping_twice_is_harmless(shop: Shop):
+    async with shop.open() as host:
+        await host.stop()

@@ -1,0 +1,650 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+
+from purista import (
+    Context,
+    Cron,
+    Every,
+    Ingress,
+    Manifest,
+    MemoryEventBridge,
+    MemoryLedger,
+    MemoryQueueBridge,
+    Once,
+    Service,
+    SQLiteLedger,
+    Trigger,
+    export_manifest,
+    fingerprint,
+)
+from purista.bridges import Job
+from purista.errors import BridgeError
+from purista.host import Host
+from purista.ingress import Decision
+from purista.ingress.ingress import RunStore
+from purista.ingress.timing import missed_times, time_verdict
+from purista.ledgers import RunStatus
+from purista.message import RUN_CANCELLED, Message
+from purista.testing import ManualClock
+
+START = datetime(2027, 3, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class Day(BaseModel):
+    day: str
+
+
+class World:
+    """A service with one hourly schedule, and everything that runs it, on a manual clock."""
+
+    def __init__(self, ledger: RunStore, clock: ManualClock) -> None:
+        self.clock = clock
+        self.ledger = ledger
+        self.events = MemoryEventBridge(clock=clock)
+        self.queues = MemoryQueueBridge(clock=clock)
+        self.service = Service("Shop", version="1")
+        self.due = self.service.event("due", Day)
+        self.jobs = self.service.queue("jobs", Day, max_attempts=2)
+        self.command = self.service.command("command", Day, returns=int)
+        self.handled: list[str] = []
+        self.cancelled: list[str] = []
+        self.work = timedelta(0)
+
+        @self.service.subscription(self.due)
+        async def on_due(day: Day, ctx: Context) -> None:
+            self.handled.append(day.day)
+
+        @self.service.worker(self.jobs, concurrency=8)
+        async def on_job(day: Day, ctx: Context) -> None:
+            await self.clock.sleep(self.work)
+            self.handled.append(day.day)
+
+        @self.service.handles(self.command)
+        async def on_command(day: Day, ctx: Context) -> int:
+            await self.clock.sleep(self.work)
+            self.handled.append(day.day)
+            return 1
+
+    def schedule(self, kind: Literal["event", "queue", "command"] = "event", **options: Any) -> str:
+        builder = self.service.schedule(f"hourly-{kind}")
+        defaults: dict[str, Any] = {
+            "expression": Cron("0 * * * *"),
+            "payload": {"day": "{nominal_time:%d %H}"},
+        }
+        target: Any = {"event": self.due, "queue": self.jobs, "command": self.command}[kind]
+        build: Any = {
+            "event": builder.emit_event,
+            "queue": builder.enqueue,
+            "command": builder.invoke_command,
+        }[kind]
+        return str(build(target, **(defaults | options)).id)
+
+    @asynccontextmanager
+    async def open(self, **options: Any) -> AsyncIterator[Ingress]:
+        parts: dict[str, Any] = {"event_bridge": self.events, "queue_bridge": self.queues}
+        async with (
+            Ingress([self.service], ledger=self.ledger, clock=self.clock, **parts, **options) as i,
+            Host(self.service, clock=self.clock, ledger=self.ledger, **parts),
+        ):
+            yield i
+            await self.clock.advance(timedelta(days=30))
+
+    async def send(
+        self, ingress: Ingress, schedule_id: str, nominal: datetime | None, **options: Any
+    ) -> Decision:
+        trigger = Trigger(
+            schedule_id=schedule_id, nominal_time=nominal, source="test", **options
+        )
+        decision = await ingress.accept(trigger)
+        await self.settle()
+        return decision
+
+    async def settle(self) -> None:
+        for _ in range(3):
+            await self.clock.settle()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    memory = request.param == "memory"
+    ledger: RunStore = MemoryLedger() if memory else SQLiteLedger(tmp_path / "runs.sqlite")
+    made = World(ledger, ManualClock(START))
+    yield made
+    await made.events.close()
+    await made.queues.close()
+    await ledger.close()
+
+
+def verdicts(decisions: list[Decision]) -> list[str]:
+    return [str(one.verdict) for one in decisions]
+
+
+async def test_a_trigger_in_time_reaches_its_target(world: World):
+    one = world.schedule()
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, START)
+    assert (decision.verdict, decision.retry) == ("accepted", False)
+    assert decision.accepted
+    assert world.handled == ["01 00"]
+
+
+async def test_a_second_trigger_of_the_same_time_is_a_duplicate(world: World):
+    one = world.schedule()
+    async with world.open() as ingress:
+        first = await world.send(ingress, one, START)
+        second = await world.send(ingress, one, START)
+    assert (second.verdict, second.run_id, second.retry) == ("duplicate", first.run_id, False)
+    assert world.handled == ["01 00"]
+
+
+async def test_an_idempotency_key_is_a_duplicate_within_its_window_only(world: World):
+    one = world.schedule(
+        payload={"day": "same"}, idempotency_key="payload.day", dedupe_window=2 * HOUR
+    )
+    found = []
+    async with world.open() as ingress:
+        for hour in range(4):
+            found.append(await world.send(ingress, one, START + hour * HOUR))
+            await world.clock.advance(HOUR)
+    assert verdicts(found) == ["accepted", "duplicate", "accepted", "duplicate"]
+
+
+async def test_the_nominal_time_is_derived_when_the_scheduler_does_not_say_it(world: World):
+    one = world.schedule()
+    await world.clock.advance(timedelta(minutes=3))
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, None)
+    assert decision.nominal_time == START
+    assert world.handled == ["01 00"]
+
+
+async def test_a_time_of_no_nominal_time_is_unexpected(world: World):
+    one = world.schedule()
+    async with world.open() as ingress:
+        wrong = await world.send(ingress, one, START + timedelta(minutes=30))
+        early = await world.send(ingress, one, START + HOUR)
+    assert verdicts([wrong, early]) == ["unexpected", "unexpected"]
+    assert "in the future" in early.reason
+    assert world.handled == []
+
+
+async def test_a_scheduler_whose_clock_is_a_little_ahead_is_believed(world: World):
+    one = world.schedule()
+    world.clock.jump(timedelta(seconds=-20))
+    async with world.open() as ingress:
+        assert (await world.send(ingress, one, START)).accepted
+
+
+async def test_nothing_is_derived_before_the_first_nominal_time(world: World):
+    one = world.schedule(expression=Once(START + HOUR))
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, None)
+    assert (decision.verdict, decision.nominal_time) == ("unexpected", None)
+
+
+async def test_a_disabled_schedule_runs_for_a_person_only(world: World):
+    one = world.schedule(enabled=False)
+    async with world.open() as ingress:
+        scheduler = await world.send(ingress, one, START)
+        person = await world.send(ingress, one, START, manual=True)
+    assert verdicts([scheduler, person]) == ["disabled", "accepted"]
+
+
+async def test_a_person_may_run_any_time_and_what_was_skipped(world: World):
+    one = world.schedule()
+    await world.clock.advance(5 * HOUR)
+    async with world.open() as ingress:
+        skipped = await world.send(ingress, one, START)
+        again = await world.send(ingress, one, START)
+        person = await world.send(ingress, one, START, manual=True)
+        twice = await world.send(ingress, one, START, manual=True)
+        odd = await world.send(ingress, one, START + timedelta(seconds=5), manual=True)
+        now = await world.send(ingress, one, None, manual=True)
+    found = verdicts([skipped, again, person, twice, odd, now])
+    assert found == ["late", "duplicate", "accepted", "duplicate", "accepted", "accepted"]
+    assert now.nominal_time == START + 5 * HOUR
+
+
+async def test_an_unknown_schedule_is_rejected_with_a_near_match(world: World):
+    world.schedule()
+    async with world.open() as ingress:
+        decision = await world.send(ingress, "Shop.v1.hourly-evnt", START)
+    assert decision.verdict == "rejected"
+    assert "did you mean 'Shop.v1.hourly-event'?" in decision.reason
+    assert not decision.retry
+
+
+async def test_data_overrides_the_template_and_must_fit_the_schema(world: World):
+    one = world.schedule()
+    async with world.open() as ingress:
+        wrong = await world.send(ingress, one, START, data={"day": {"secret": "4711"}})
+        right = await world.send(ingress, one, START, data={"day": "mine"})
+    assert verdicts([wrong, right]) == ["rejected", "accepted"]
+    assert "4711" not in wrong.reason
+    assert "day" in wrong.reason
+    assert world.handled == ["mine"]
+
+
+async def test_a_stale_fingerprint_is_said_in_the_reason(world: World):
+    one = world.schedule()
+    schedule = world.service.schedules["hourly-event"]
+    async with world.open() as ingress:
+        current = await world.send(ingress, one, START, fingerprint=fingerprint(schedule))
+        await world.clock.advance(HOUR)
+        stale = await world.send(ingress, one, START + HOUR, fingerprint="0" * 16)
+    assert "another version" not in current.reason
+    assert stale.accepted
+    assert "another version of the contract" in stale.reason
+
+
+async def test_skip_is_late_after_the_grace(world: World):
+    one = world.schedule(misfire_grace=timedelta(minutes=10))
+    await world.clock.advance(timedelta(minutes=10))
+    async with world.open() as ingress:
+        in_time = await world.send(ingress, one, START)
+        await world.clock.advance(timedelta(minutes=60, microseconds=1))
+        late = await world.send(ingress, one, START + HOUR)
+    assert verdicts([in_time, late]) == ["accepted", "late"]
+
+
+async def test_jitter_counts_as_punctual(world: World):
+    one = world.schedule(jitter=timedelta(minutes=20))
+    await world.clock.advance(timedelta(minutes=30))
+    async with world.open() as ingress:
+        assert (await world.send(ingress, one, START)).accepted
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_run_once_runs_the_latest_missed_in_any_order_of_delivery(world: World, order: int):
+    one = world.schedule(missed_run_policy="runOnce")
+    await world.clock.advance(5 * HOUR + timedelta(minutes=30))
+    times = [START + hour * HOUR for hour in range(6)]
+    async with world.open() as ingress:
+        found = [await world.send(ingress, one, at) for at in times[::order]]
+    assert verdicts(found[::order]) == ["coalesced"] * 5 + ["accepted"]
+    assert world.handled == ["01 05"]
+
+
+async def test_run_once_runs_what_was_missed_long_ago_if_nothing_followed(world: World):
+    one = world.schedule(missed_run_policy="runOnce", expression=Cron("0 0 1 * *"))
+    await world.clock.advance(timedelta(days=20))
+    async with world.open() as ingress:
+        assert (await world.send(ingress, one, START)).accepted
+
+
+async def test_a_later_time_within_its_grace_does_not_coalesce_an_earlier_one(world: World):
+    one = world.schedule(missed_run_policy="runOnce")
+    await world.clock.advance(HOUR + timedelta(minutes=5))
+    async with world.open() as ingress:
+        found = [await world.send(ingress, one, START + hour * HOUR) for hour in (0, 1)]
+    assert verdicts(found) == ["accepted", "accepted"]
+
+
+async def test_catch_up_runs_every_missed_time_in_its_window(world: World):
+    one = world.schedule(missed_run_policy="catchUp", catch_up_window=3 * HOUR)
+    await world.clock.advance(5 * HOUR)
+    async with world.open() as ingress:
+        found = [await world.send(ingress, one, START + hour * HOUR) for hour in range(6)]
+    assert verdicts(found) == ["late", "late", "accepted", "accepted", "accepted", "accepted"]
+    assert world.handled == ["01 02", "01 03", "01 04", "01 05"]
+
+
+async def test_catch_up_runs_at_most_the_latest_max_catch_up(world: World):
+    one = world.schedule(missed_run_policy="catchUp", max_catch_up=2)
+    await world.clock.advance(5 * HOUR + timedelta(minutes=30))
+    async with world.open() as ingress:
+        found = [await world.send(ingress, one, START + hour * HOUR) for hour in range(6)]
+    assert verdicts(found) == ["late"] * 4 + ["accepted"] * 2
+
+
+@pytest.mark.parametrize("kind", ["queue", "command"])
+async def test_forbid_skips_while_a_run_is_active(
+    world: World, kind: Literal["queue", "command"]
+):
+    one = world.schedule(kind, concurrency_policy="forbid", run_timeout=10 * HOUR)
+    world.work = timedelta(minutes=90)
+    found = []
+    async with world.open() as ingress:
+        for hour in range(4):
+            found.append(await world.send(ingress, one, START + hour * HOUR))
+            await world.clock.advance(HOUR)
+        again = await world.send(ingress, one, START + HOUR)
+    assert verdicts(found) == ["accepted", "overlap", "accepted", "overlap"]
+    assert again.verdict == "duplicate"
+    assert world.handled == ["01 00", "01 02"]
+
+
+@pytest.mark.parametrize("kind", ["queue", "command"])
+async def test_allow_runs_side_by_side(world: World, kind: Literal["queue", "command"]):
+    one = world.schedule(kind, run_timeout=10 * HOUR)
+    world.work = timedelta(minutes=90)
+    async with world.open() as ingress:
+        assert (await world.send(ingress, one, START)).accepted
+        await world.clock.advance(HOUR)
+        assert (await world.send(ingress, one, START + HOUR)).accepted
+    assert world.handled == ["01 00", "01 01"]
+
+
+@pytest.mark.parametrize("kind", ["queue", "command"])
+async def test_replace_cancels_the_active_run_and_ignores_its_end(
+    world: World, kind: Literal["queue", "command"]
+):
+    one = world.schedule(kind, concurrency_policy="replace", run_timeout=10 * HOUR)
+    world.work = timedelta(minutes=90)
+    async with world.open() as ingress:
+        first = await world.send(ingress, one, START)
+        await world.clock.advance(HOUR)
+        second = await world.send(ingress, one, START + HOUR)
+        await world.clock.advance(2 * HOUR)
+        await world.settle()
+        replaced = await world.ledger.run(first.run_id or "")
+        ended = await world.ledger.run(second.run_id or "")
+    assert world.handled == ["01 01"]
+    assert replaced is not None
+    assert replaced.status == RunStatus.REPLACED
+    assert ended is not None
+    assert ended.status == RunStatus.ENDED
+
+
+async def test_a_job_of_a_replaced_run_that_still_waits_is_never_begun(world: World):
+    one = world.schedule("queue", concurrency_policy="replace")
+    parts: dict[str, Any] = {"event_bridge": world.events, "queue_bridge": world.queues}
+    async with Ingress([world.service], ledger=world.ledger, clock=world.clock, **parts) as ingress:
+        await world.send(ingress, one, START)
+        await world.clock.advance(HOUR)
+        await world.send(ingress, one, START + HOUR)
+        async with Host(world.service, clock=world.clock, ledger=world.ledger, **parts):
+            await world.settle()
+    assert world.handled == ["01 01"]
+
+
+async def test_an_event_is_active_until_its_completion_comes_with_its_run_id(world: World):
+    done = world.service.event("done", Day)
+    release: list[Context] = []
+
+    @world.service.subscription(world.due, name="finisher")
+    async def finish(day: Day, ctx: Context) -> None:
+        release.append(ctx)
+
+    one = world.schedule(
+        concurrency_policy="forbid", completed_by=done, run_timeout=timedelta(hours=9)
+    )
+    found = []
+    async with world.open() as ingress:
+        found.append(await world.send(ingress, one, START))
+        await world.clock.advance(HOUR)
+        found.append(await world.send(ingress, one, START + HOUR))
+        await release[0].emit(done, Day(day="x"))
+        await world.clock.advance(HOUR)
+        found.append(await world.send(ingress, one, START + 2 * HOUR))
+        run = await world.ledger.run(found[0].run_id or "")
+    assert verdicts(found) == ["accepted", "overlap", "accepted"]
+    assert run is not None
+    assert run.outcome == "completed"
+
+
+async def test_an_event_without_completion_is_over_once_it_is_published(world: World):
+    one = world.schedule(concurrency_policy="forbid")
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, START)
+        run = await world.ledger.run(decision.run_id or "")
+    assert run is not None
+    assert (run.status, run.outcome) == (RunStatus.ENDED, "published")
+
+
+async def test_a_run_that_takes_too_long_expires_and_frees_its_schedule(world: World):
+    one = world.schedule("queue", concurrency_policy="forbid", run_timeout=timedelta(minutes=50))
+    world.work = timedelta(hours=20)
+    async with world.open() as ingress:
+        first = await world.send(ingress, one, START)
+        await world.clock.advance(HOUR)
+        await world.settle()
+        world.work = timedelta(0)
+        second = await world.send(ingress, one, START + HOUR)
+        run = await world.ledger.run(first.run_id or "")
+        dead = await world.queues.dead_letters("jobs")
+    assert second.accepted
+    assert run is not None
+    assert run.status == RunStatus.EXPIRED
+    assert world.handled == ["01 01"]
+    assert [letter.reason for letter in dead] == ["the run was cancelled: run_timeout"]
+
+
+async def test_a_job_that_becomes_a_dead_letter_ends_its_run(world: World):
+    broken = world.service.queue("broken", Day, max_attempts=1)
+
+    @world.service.worker(broken)
+    async def fail(day: Day, ctx: Context) -> None:
+        raise RuntimeError("broken")
+
+    one = world.service.schedule("breaks").enqueue(
+        broken, expression=Cron("0 * * * *"), payload={"day": "x"}
+    )
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one.id, START)
+        await world.settle()
+        run = await world.ledger.run(decision.run_id or "")
+    assert run is not None
+    assert (run.status, run.outcome) == (RunStatus.ENDED, "dead_lettered")
+
+
+async def test_what_a_handler_sends_on_carries_the_run_but_does_not_end_it(world: World):
+    seen: list[tuple[str, str | None]] = []
+    more = world.service.queue("more", Day)
+
+    @world.service.worker(more)
+    async def on_more(day: Day, ctx: Context) -> None:
+        seen.append((ctx.run_id, ctx.schedule_id))
+
+    first = world.service.queue("first", Day)
+
+    @world.service.worker(first)
+    async def on_first(day: Day, ctx: Context) -> None:
+        await ctx.enqueue(more, day)
+        await world.clock.sleep(timedelta(minutes=10))
+
+    one = world.service.schedule("chain").enqueue(
+        first, expression=Cron("0 * * * *"), payload={"day": "x"}
+    )
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one.id, START)
+        await world.settle()
+        run = await world.ledger.run(decision.run_id or "")
+        assert seen == [(decision.run_id, one.id)]
+        assert run is not None
+        assert run.status == RunStatus.ACTIVE
+
+
+@dataclass
+class FailingQueues:
+    """A real queue bridge whose broker is away for the first few enqueues."""
+
+    inner: MemoryQueueBridge
+    failures: int = 1
+    seen: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def enqueue(self, job: Job) -> bool:
+        self.seen.append(job.message.run.run_id if job.message.run else "")
+        if self.failures:
+            self.failures -= 1
+            raise BridgeError("the broker is away")
+        return await self.inner.enqueue(job)
+
+
+async def test_a_failed_dispatch_is_worth_a_retry_that_runs_once_with_the_same_run_id(
+    world: World,
+):
+    one = world.schedule("queue", concurrency_policy="forbid")
+    world.queues = FailingQueues(world.queues)  # type: ignore[assignment]
+    async with world.open() as ingress:
+        failed = await world.send(ingress, one, START)
+        await world.clock.advance(timedelta(minutes=40))
+        retried = await world.send(ingress, one, START)
+        again = await world.send(ingress, one, START)
+    assert (failed.verdict, failed.retry) == ("rejected", True)
+    assert "the broker is away" in failed.reason
+    assert (retried.verdict, retried.taken_over, retried.run_id) == ("accepted", True, failed.run_id)
+    assert again.verdict == "duplicate"
+    assert world.handled == ["01 00"]
+
+
+async def test_a_failed_dispatch_does_not_block_its_schedule(world: World):
+    one = world.schedule("queue", concurrency_policy="forbid")
+    world.queues = FailingQueues(world.queues)  # type: ignore[assignment]
+    async with world.open() as ingress:
+        await world.send(ingress, one, START)
+        await world.clock.advance(HOUR)
+        assert (await world.send(ingress, one, START + HOUR)).accepted
+
+
+async def test_a_command_that_nobody_handles_is_a_failed_dispatch(world: World):
+    del world.service.handlers["command"]
+    one = world.schedule("command")
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, START)
+    assert (decision.verdict, decision.retry) == ("rejected", True)
+
+
+async def test_a_command_that_fails_ends_its_run_with_the_code(world: World):
+    failing = world.service.command("failing", Day, returns=int)
+
+    @world.service.handles(failing)
+    async def fail(day: Day, ctx: Context) -> int:
+        raise RuntimeError(day.day)
+
+    one = world.service.schedule("fails").invoke_command(
+        failing, expression=Cron("0 * * * *"), payload={"day": "x"}
+    )
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one.id, START)
+        await world.settle()
+        run = await world.ledger.run(decision.run_id or "")
+    assert run is not None
+    assert (run.status, run.outcome) == (RunStatus.ENDED, "failed: internal")
+
+
+async def test_a_closing_ingress_asks_for_the_trigger_again(world: World):
+    one = world.schedule()
+    async with world.open() as ingress:
+        pass
+    decision = await world.send(ingress, one, START)
+    assert (decision.verdict, decision.retry) == ("rejected", True)
+
+
+async def test_a_new_process_takes_over_what_a_dead_one_had_in_memory(world: World):
+    one = world.schedule("queue", concurrency_policy="forbid")
+    parts: dict[str, Any] = {"ledger": world.ledger, "clock": world.clock}
+    dead = Ingress(
+        [world.service],
+        event_bridge=MemoryEventBridge(clock=world.clock),
+        queue_bridge=MemoryQueueBridge(clock=world.clock),
+        **parts,
+    )
+    trigger = Trigger(schedule_id=one, nominal_time=START, source="test")
+    first = await dead.accept(trigger)
+    await dead.__aexit__(None, None, None)
+    async with world.open() as ingress:
+        early = await world.send(ingress, one, START)
+        await world.clock.advance(timedelta(seconds=31))
+        late = await world.send(ingress, one, START)
+    assert (early.verdict, early.retry) == ("duplicate", True)
+    assert (late.verdict, late.taken_over, late.run_id) == ("accepted", True, first.run_id)
+    assert world.handled == ["01 00"]
+
+
+async def test_a_live_process_keeps_its_runs_from_being_taken_over(world: World):
+    one = world.schedule("queue")
+    world.work = timedelta(minutes=30)
+    async with world.open() as ingress:
+        await world.send(ingress, one, START)
+        for _ in range(20):
+            await world.clock.advance(timedelta(seconds=30))
+            await world.settle()
+        other = Ingress(
+            [world.service],
+            event_bridge=world.events,
+            queue_bridge=world.queues,
+            ledger=world.ledger,
+            clock=world.clock,
+        )
+        decision = await other.accept(
+            Trigger(schedule_id=one, nominal_time=START, source="test")
+        )
+        assert (decision.verdict, decision.retry) == ("duplicate", True)
+        await other.__aexit__(None, None, None)
+
+
+async def test_recovery_by_the_ingress_fills_the_gap_on_the_next_trigger(world: World):
+    one = world.schedule(missed_run_policy="catchUp")
+    async with world.open(recovery="ingress") as ingress:
+        first = await world.send(ingress, one, START)
+        await world.clock.advance(4 * HOUR)
+        next_ = await world.send(ingress, one, None)
+    assert first.recovered == ()
+    assert verdicts(list(next_.recovered)) == ["accepted"] * 3
+    assert world.handled == ["01 00", "01 01", "01 02", "01 03", "01 04"]
+
+
+async def test_recovery_by_the_ingress_obeys_run_once(world: World):
+    one = world.schedule(missed_run_policy="runOnce")
+    async with world.open(recovery="ingress") as ingress:
+        await world.send(ingress, one, START)
+        await world.clock.advance(4 * HOUR)
+        decision = await world.send(ingress, one, None)
+    assert verdicts(list(decision.recovered)) == ["coalesced", "coalesced", "accepted"]
+
+
+async def test_an_ingress_runs_from_a_manifest_alone(world: World):
+    one = world.schedule("queue", idempotency_key="payload.day")
+    manifest = Manifest.from_json(export_manifest(world.service).to_json())
+    parts: dict[str, Any] = {"event_bridge": world.events, "queue_bridge": world.queues}
+    async with (
+        Ingress(manifest, ledger=world.ledger, clock=world.clock, **parts) as ingress,
+        Host(world.service, clock=world.clock, **parts),
+    ):
+        right = await world.send(ingress, one, START)
+        wrong = await world.send(ingress, one, START, data={"day": 5})
+        await world.settle()
+    assert verdicts([right, wrong]) == ["accepted", "rejected"]
+    assert world.handled == ["01 00"]
+
+
+async def test_a_message_that_ends_another_ingress_run_is_harmless(world: World):
+    world.schedule()
+    async with world.open() as ingress:
+        await ingress._run_ended(Message("dev.purista.run.ended", b"{}", "id"))
+        await world.events.publish(
+            Message(RUN_CANCELLED, b'{"runId": "x", "reason": "replaced"}', "id")
+        )
+        await world.settle()
+
+
+def test_the_latest_missed_times_are_found_oldest_first():
+    service = Service("S")
+    one = service.schedule("s").emit_event(
+        service.event("e", int), expression=Every(HOUR), payload=1, max_catch_up=2
+    )
+    found = missed_times(one, START, START + 5 * HOUR)
+    assert found == [START + 3 * HOUR, START + 4 * HOUR]
+    assert missed_times(one, START, START + HOUR) == []
+
+
+def test_the_reason_of_a_punctual_trigger_says_so():
+    service = Service("S")
+    one = service.schedule("s").emit_event(
+        service.event("e", int), expression=Every(HOUR), payload=1
+    )
+    assert time_verdict(one, START, START) == ("accepted", "on time")
+    later = time_verdict(one, START, START + timedelta(minutes=5))
+    assert later == ("accepted", "0:05:00 late, within its grace")
