@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 
 from purista import shape, strftime
 from purista.errors import PayloadError, Problem
+from purista.jsonvalue import json_problems, json_type
 from purista.schema import Schema as Schema
-from purista.schema import json_problems
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -227,7 +227,7 @@ def _field_problems(key: str, ways: list[shape.Alternative], here: str) -> Itera
 
 
 def _literal_problems(value: Any, ways: list[shape.Alternative], here: str) -> Iterator[Problem]:
-    kinds, own = shape.types(ways), shape.json_type(value)
+    kinds, own = shape.types(ways), json_type(value)
     if not kinds or "any" in kinds or own in kinds or (own == "integer" and "number" in kinds):
         return
     yield Problem(here, f"is {own}, and the payload schema wants {' or '.join(sorted(kinds))}")

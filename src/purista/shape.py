@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from purista.jsonvalue import json_type
+
 Alternative: TypeAlias = dict[str, Any]
 
 MAX_ALTERNATIVES = 256
 """More ways through a schema than this are not looked at; a person could not read them either."""
-
-MAX_DEPTH = 100
-"""Deeper JSON than this is refused everywhere: nothing that a person writes comes near it."""
 
 _COMBINATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
 
@@ -87,25 +86,6 @@ def field_names(document: Any) -> Iterator[str]:
         return
     for part in document:
         yield from field_names(part)
-
-
-def json_type(value: object) -> str:
-    """Return the JSON Schema word for a JSON value."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "integer" if value.is_integer() else "number"
-        case str():
-            return "string"
-        case list() | tuple():
-            return "array"
-        case _:
-            return "object"
 
 
 def _expanded(schema: Any, document: Mapping[str, Any], seen: frozenset[str]) -> list[Alternative]:
