@@ -5,21 +5,24 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Callable, Hashable
 from datetime import timedelta
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from purista.clock import Clock, Timer
 
+Key = TypeVar("Key", bound=Hashable)
+
 BATCH = 1_000
-"""How many deadlines expire in one go; then the event loop gets a turn."""
+"""How many deadlines pass in one go; then the event loop gets a turn."""
 
 _SWEEP = 64
 _TOLERANCE = 1e-6
 """Timers are exact to the microsecond: what is due within one is due."""
 
 
-class Expiring(Protocol):
-    """What a deadline is for. ``ticket`` belongs to ``Deadlines``; it is 0 while there is none."""
+class Target(Protocol):
+    """What a deadline is for. It has one at any time; ``ticket`` is 0 while it has none."""
 
     ticket: int
 
@@ -28,17 +31,17 @@ class Expiring(Protocol):
 
 
 class Deadlines:
-    """Tells each target once when its deadline has passed; a target has one deadline at a time.
+    """Tells each target once when its deadline has passed.
 
-    Instants are those of the clock's ``monotonic``. Setting and clearing cost no task and, but for
-    the earliest, no timer. Cleared deadlines are swept out before they are the larger part.
+    Instants are those of the clock's ``monotonic``. However many there are, one timer waits for the
+    earliest. Deadlines that were cleared are swept out before they are the larger part.
     """
 
     __slots__ = ("_clock", "_heap", "_numbers", "_stale", "_timer", "earliest")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[tuple[float, int, Expiring]] = []
+        self._heap: list[tuple[float, int, Target]] = []
         self._numbers = itertools.count(1)
         self._stale = 0
         self._timer: Timer | None = None
@@ -46,9 +49,10 @@ class Deadlines:
         """The instant that the timer waits for: no deadline is before it."""
 
     def __len__(self) -> int:
-        return len(self._heap) - self._stale
+        """Return how many are kept, those included that were cleared and are not yet swept out."""
+        return len(self._heap)
 
-    def set(self, target: Expiring, due: float) -> None:
+    def set(self, target: Target, due: float) -> None:
         """Let ``target`` expire at ``due``, in place of its earlier deadline."""
         if target.ticket:
             self.clear(target)
@@ -57,7 +61,7 @@ class Deadlines:
         if due < self.earliest:
             self._arm(due)
 
-    def clear(self, target: Expiring) -> None:
+    def clear(self, target: Target) -> None:
         """Forget the deadline of ``target``, if it has one."""
         if target.ticket:
             target.ticket = 0
@@ -66,9 +70,9 @@ class Deadlines:
                 self._sweep()
 
     def expire(self) -> None:
-        """Expire what is due, at most ``BATCH``; the timer sees to the rest."""
+        """Expire what is due, at most about ``BATCH``; the timer sees to the rest."""
         self._disarm()
-        limit = self._clock.monotonic() + _TOLERANCE
+        limit = self.limit()
         for _ in range(BATCH):
             if not self._heap or self._heap[0][0] > limit:
                 break
@@ -80,6 +84,10 @@ class Deadlines:
                 self._stale -= 1
         if self._heap and self._heap[0][0] < self.earliest:
             self._arm(self._heap[0][0])
+
+    def limit(self) -> float:
+        """Return the instant up to which deadlines have passed."""
+        return self._clock.monotonic() + _TOLERANCE
 
     def close(self) -> None:
         """Forget every deadline."""
@@ -106,3 +114,72 @@ class Deadlines:
         self._heap = [entry for entry in self._heap if entry[2].ticket == entry[1]]
         heapq.heapify(self._heap)
         self._stale = 0
+
+
+class Lanes(Generic[Key]):
+    """Deadlines by how far away they are when they are set: one lane for each such duration.
+
+    Made for leases and time-outs: there are few durations, and most deadlines never pass. ``passed``
+    is called with the key of each that does.
+    """
+
+    __slots__ = ("_deadlines", "_lanes", "_passed")
+
+    def __init__(self, deadlines: Deadlines, passed: Callable[[Key], None]) -> None:
+        self._deadlines = deadlines
+        self._passed = passed
+        self._lanes: dict[timedelta, Lane[Key]] = {}
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def get(self, duration: timedelta) -> Lane[Key]:
+        """Return the lane for ``duration``, in which a deadline is to be set now."""
+        lane = self._lanes.get(duration)
+        if lane is None:
+            lane = Lane(self._deadlines, duration, self._passed, self._lanes)
+            self._lanes[duration] = lane
+        return lane
+
+
+class Lane(Generic[Key]):
+    """Deadlines that pass in the order in which they are set, as all are equally far away then.
+
+    ``keys`` holds those that are set; to clear one, take its key out.
+    """
+
+    __slots__ = ("_deadlines", "_home", "_passed", "_seconds", "duration", "keys", "ticket")
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        duration: timedelta,
+        passed: Callable[[Key], None],
+        home: dict[timedelta, Lane[Key]],
+    ) -> None:
+        self._deadlines = deadlines
+        self._home = home
+        self._passed = passed
+        self._seconds = duration.total_seconds()
+        self.duration = duration
+        self.keys: dict[Key, float] = {}
+        self.ticket = 0
+
+    def set(self, key: Key, now: float) -> None:
+        """Let the deadline for ``key``, which has none here, pass ``duration`` after ``now``."""
+        self.keys[key] = end = now + self._seconds
+        if not self.ticket:
+            self._deadlines.set(self, end)
+
+    def expire(self) -> None:
+        """Tell which deadlines passed, at most ``BATCH``; then wait for the next."""
+        limit = self._deadlines.limit()
+        for key, end in tuple(itertools.islice(self.keys.items(), BATCH)):
+            if end > limit:
+                break
+            if self.keys.pop(key, None) is not None:
+                self._passed(key)
+        if self.keys:
+            self._deadlines.set(self, next(iter(self.keys.values())))
+        else:
+            del self._home[self.duration]

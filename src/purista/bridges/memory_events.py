@@ -7,11 +7,11 @@ import difflib
 import itertools
 import logging
 from collections.abc import Awaitable, Coroutine, Iterable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from purista.bridges.deadlines import Deadlines
+from purista.bridges.deadlines import Deadlines, Lane, Lanes
 from purista.bridges.port import (
     ErrorReply,
     EventBridgeCapabilities,
@@ -41,8 +41,8 @@ _HINTED = 1_000
 _RESPONDERS = ""
 """The one group of a command, as a subscriber name is the group of an event."""
 
-_delivery: ContextVar[asyncio.Task[None] | None] = ContextVar("purista_delivery", default=None)
-"""The task of the delivery that the running code belongs to."""
+_bridge: ContextVar[object] = ContextVar("purista_bridge", default=None)
+"""The bridge from which the running code got the message that it handles."""
 
 
 class MemoryEventBridge:
@@ -52,11 +52,15 @@ class MemoryEventBridge:
     that the bridge owns; deliveries begin in the order of publication and go on side by side. A
     receiver that fails is logged and does not see the event again. Nothing bounds how many
     deliveries are at work but the machine's memory. Not for several threads or event loops.
+
+    As behind any broker, context variables of the sender do not reach a receiver: each delivery
+    runs in a copy of the context in which the receiver subscribed.
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._deadlines = Deadlines(self._clock)
+        self._timeouts: Lanes[_Pending] = Lanes(self._deadlines, _Pending.expire)
         self._events: dict[str, dict[str, _Group[Receiver]]] = {}
         self._commands: dict[str, dict[str, _Group[Responder]]] = {}
         self._at_work: dict[asyncio.Task[None], object] = {}
@@ -75,7 +79,8 @@ class MemoryEventBridge:
         groups = self._events.get(message.name)
         if groups is not None:
             for group in groups.values():
-                member = group.next()
+                members = group.members
+                member = members[0] if len(members) == 1 else group.next()
                 self._start(self._deliver(message, member), member)
 
     async def subscribe(self, event: str, subscriber: str, receive: Receiver) -> Subscription:
@@ -91,15 +96,17 @@ class MemoryEventBridge:
         """
         if self._closing:
             self._refuse_strangers(f"command '{message.name}'")
-        pending = _Pending(message, timeout)
+        pending = _Pending(loop=asyncio.get_running_loop())
+        pending.message = message
         groups = self._commands.get(message.name)
         if groups is None:
-            pending.answer(Reply(error=_unknown(message.name, self._commands)))
+            pending.set_result(Reply(error=_unknown(message.name, self._commands)))
         else:
-            self._deadlines.set(pending, self._clock.monotonic() + timeout.total_seconds())
+            pending.lane = self._timeouts.get(timeout)
+            pending.lane.set(pending, self._clock.monotonic())
             member = groups[_RESPONDERS].next()
             self._start(self._answer(pending, member), member)
-        return pending.future
+        return pending
 
     async def serve(self, command: str, answer: Responder) -> Subscription:
         """Answer a command; its responders take turns."""
@@ -130,15 +137,14 @@ class MemoryEventBridge:
 
     def _refuse_strangers(self, place: str) -> None:
         """While the bridge closes, take messages from deliveries at work only."""
-        if self._closed or _delivery.get() not in self._at_work:
+        if self._closed or _bridge.get() is not self:
             raise _refusal(place)
 
-    def _start(self, work: Coroutine[Any, Any, None], member: object) -> None:
-        self._at_work[asyncio.get_running_loop().create_task(work)] = member
+    def _start(self, work: Coroutine[Any, Any, None], member: _Member[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        self._at_work[loop.create_task(work, context=member.context.copy())] = member
 
     async def _deliver(self, message: Message, member: _Member[Receiver]) -> None:
-        task = asyncio.current_task()
-        _delivery.set(task)
         try:
             await member.callback(message)
         except Exception:
@@ -146,21 +152,20 @@ class MemoryEventBridge:
                 "event %s: subscriber %s failed, %s", message.name, member.name, _ids(message)
             )
         finally:
-            self._at_work.pop(task, None)  # type: ignore[arg-type]
+            self._at_work.pop(asyncio.current_task())  # type: ignore[arg-type]
 
     async def _answer(self, pending: _Pending, member: _Member[Responder]) -> None:
-        task = asyncio.current_task()
-        _delivery.set(task)
-        message = pending.message
         reply = None
         try:
-            reply = await member.callback(message)
+            reply = await member.callback(pending.message)
         except Exception:
+            message = pending.message
             logger.exception("command %s: its responder failed, %s", message.name, _ids(message))
         finally:
-            self._deadlines.clear(pending)
-            pending.answer(reply or _failure(message))
-            self._at_work.pop(task, None)  # type: ignore[arg-type]
+            pending.lane.keys.pop(pending, None)
+            if not pending.done():
+                pending.set_result(reply or _failure(pending.message))
+            self._at_work.pop(asyncio.current_task())  # type: ignore[arg-type]
 
     async def _finished(self, member: object) -> None:
         """Wait until nothing is at work (for one member), but for the delivery that waits."""
@@ -168,7 +173,7 @@ class MemoryEventBridge:
             await asyncio.wait(left)
 
     def _left(self, member: object) -> list[asyncio.Task[None]]:
-        own = _delivery.get()
+        own = asyncio.current_task()
         return [
             task
             for task, its in self._at_work.items()
@@ -178,14 +183,16 @@ class MemoryEventBridge:
     async def _abandon(self) -> None:
         """Cancel what is at work and wait until it ended."""
         self._closed = True
-        await asyncio.sleep(0)  # a task that is cancelled before it began could not clean up
-        left = self._left(None)
-        for task in left:
-            task.cancel()
-        if left:
-            logger.warning("memory event bridge: %d deliveries were cancelled", len(left))
-            await asyncio.wait(left)
-        self._release()
+        try:
+            await asyncio.sleep(0)  # a task that is cancelled before it began could not clean up
+            left = self._left(None)
+            for task in left:
+                task.cancel()
+            if left:
+                logger.warning("memory event bridge: %d deliveries were cancelled", len(left))
+                await asyncio.wait(left)
+        finally:
+            self._release()
 
     def _release(self) -> None:
         self._closed = True
@@ -197,7 +204,7 @@ class MemoryEventBridge:
 class _Member(Generic[Callback]):
     """A receiver or responder: one of the group that has its name."""
 
-    __slots__ = ("_address", "_bridge", "_registry", "callback", "name")
+    __slots__ = ("_address", "_bridge", "_registry", "callback", "context", "name")
 
     def __init__(
         self,
@@ -208,10 +215,12 @@ class _Member(Generic[Callback]):
         callback: Callback,
     ) -> None:
         self._bridge = bridge
-        self._registry = registry
+        self._registry: dict[str, dict[str, _Group[Callback]]] = registry
         self._address = address
         self.name = name
         self.callback: Callback = callback
+        self.context = copy_context()
+        self.context.run(_bridge.set, bridge)
         registry.setdefault(address, {}).setdefault(name, _Group()).members.append(self)
 
     async def cancel(self) -> None:
@@ -237,36 +246,30 @@ class _Member(Generic[Callback]):
 class _Group(Generic[Callback]):
     """The members that share what comes for one name, in turns."""
 
-    __slots__ = ("_turns", "members")
+    __slots__ = ("_turn", "members")
 
     def __init__(self) -> None:
         self.members: list[_Member[Callback]] = []
-        self._turns = itertools.count()
+        self._turn = -1
 
     def next(self) -> _Member[Callback]:
-        return self.members[next(self._turns) % len(self.members)]
+        self._turn = (self._turn + 1) % len(self.members)
+        return self.members[self._turn]
 
 
-class _Pending:
-    """A command that waits for its reply."""
+class _Pending(asyncio.Future[Reply]):
+    """The reply to a command."""
 
-    __slots__ = ("_timeout", "future", "message", "ticket")
+    __slots__ = ("lane", "message")
 
-    def __init__(self, message: Message, timeout: timedelta) -> None:
-        self.message = message
-        self._timeout = timeout
-        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.ticket = 0
-
-    def answer(self, reply: Reply) -> None:
-        if not self.future.done():
-            self.future.set_result(reply)
+    lane: Lane[_Pending]
+    message: Message
 
     def expire(self) -> None:
-        if not self.future.done():
-            text = f"command '{self.message.name}' gave no answer within {self._timeout}"
-            self.future.set_exception(CommandTimeoutError("timeout", text))
-            self.future.exception()  # nobody has to wait for it
+        if not self.done():
+            text = f"command '{self.message.name}' gave no answer within {self.lane.duration}"
+            self.set_exception(CommandTimeoutError("timeout", text))
+            self.exception()  # nobody has to wait for it
 
 
 def _unknown(command: str, known: Iterable[str]) -> ErrorReply:
