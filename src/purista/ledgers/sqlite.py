@@ -6,9 +6,10 @@ One thread of its own talks to the file; every step is one ``BEGIN IMMEDIATE`` t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -130,22 +131,23 @@ class _File:
         self._connection: sqlite3.Connection | None = None
 
     def write(self, work: Callable[[SQLiteBook], T]) -> T:
-        return self._try(lambda connection: _transact(connection, work))
+        return self._try("IMMEDIATE", work)
 
     def read(self, work: Callable[[SQLiteBook], T]) -> T:
-        return self._try(lambda connection: work(SQLiteBook(connection)))
+        return self._try("DEFERRED", work)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def _try(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the work; after an error the file is opened anew by the next call."""
+    def _try(self, kind: str, work: Callable[[SQLiteBook], T]) -> T:
+        """Do the work in one transaction; after an error the next call opens the file anew."""
         try:
             if self._connection is None:
                 self._connection = self._opened()
-            return work(self._connection)
+            with _transaction(self._connection, kind):
+                return work(SQLiteBook(self._connection))
         except (sqlite3.Error, UnicodeError) as error:
             self.close()
             raise LedgerError(f"ledger '{self.path}': {self._explained(error)}") from error
@@ -166,14 +168,19 @@ class _File:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        self._is_new(connection)
+        with _transaction(connection, "DEFERRED"):
+            self._is_new(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         if self._journal_mode(connection) != "wal":
             self._refuse("its file system has no shared memory; put it on a local disk")
-        _transact(connection, lambda rows: self._create(rows.connection))
+        with _transaction(connection, "IMMEDIATE"):
+            self._create(connection)
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """Whether nobody has written to the file yet. Refuses what is not a ledger of this version."""
+        """Whether nobody has written to the file yet; refuses what is no ledger of this version.
+
+        In one transaction, so that it does not see half of what another process creates.
+        """
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -214,7 +221,7 @@ class _File:
                 f"another process kept it locked for {self._busy_timeout}; "
                 "end that one, or raise busy_timeout"
             )
-        return _EXPLANATIONS.get(_code(error), f"{error}; nothing was decided, try again")
+        return _EXPLANATIONS.get(_code(error), f"{error}; try again")
 
 
 _WRITABLE = "make the file and its directory writable for this user"
@@ -232,16 +239,16 @@ _EXPLANATIONS: dict[int | None, str] = {
 }
 
 
-def _transact(connection: sqlite3.Connection, work: Callable[[SQLiteBook], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
     try:
-        result = work(SQLiteBook(connection))
+        yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return result
 
 
 def _code(error: Exception) -> int | None:
