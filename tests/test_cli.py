@@ -184,7 +184,7 @@ def test_dev_refuses_services_that_do_not_hold_together(capsys: Capture):
 def test_dev_prints_json_lines(capsys: Capture):
     times = ("--from", "2027-03-01T00:59:00Z", "--until", "2027-03-01T01:01:00Z")
     code, out, _ = call(capsys, "dev", "shop_app:shop", "--speed", "600", "--json", *times)
-    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{\"")]
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
     assert {line["decision"] for line in lines} == {"accepted"}
     assert len(lines) == 2
     assert code == 0
@@ -204,7 +204,10 @@ def test_the_demo_plays_every_policy(capsys: Capture):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["list", "shop_app"], "is not of the form package.module:attribute; try 'shop_app:service'"),
+        (
+            ["list", "shop_app"],
+            "is not of the form package.module:attribute; try 'shop_app:service'",
+        ),
         (["list", "shop_app.py"], "try 'shop_app:service'"),
         (["list", "nowhere:shop"], "there is no module 'nowhere'"),
         (["list", "shop_app:shpo"], "there is no 'shpo'; did you mean 'shop'?"),

@@ -52,7 +52,9 @@ def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
 def test_the_links_of_a_page_lead_somewhere(page: str):
     folder = (ROOT / page).parent
-    missing = [link for link in LINK.findall((ROOT / page).read_text()) if not (folder / link).exists()]
+    missing = [
+        link for link in LINK.findall((ROOT / page).read_text()) if not (folder / link).exists()
+    ]
     assert missing == []
 
 

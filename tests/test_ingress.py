@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class World:
         self.handled: list[str] = []
         self.cancelled: list[str] = []
         self.work = timedelta(0)
+        self.parts: list[Ingress | Host] = []
 
         @self.service.subscription(self.due)
         async def on_due(day: Day, ctx: Context) -> None:
@@ -92,24 +94,36 @@ class World:
         parts: dict[str, Any] = {"event_bridge": self.events, "queue_bridge": self.queues}
         async with (
             Ingress([self.service], ledger=self.ledger, clock=self.clock, **parts, **options) as i,
-            Host(self.service, clock=self.clock, ledger=self.ledger, **parts),
+            Host(self.service, clock=self.clock, ledger=self.ledger, **parts) as host,
         ):
+            self.parts = [i, host]
             yield i
-            await self.clock.advance(timedelta(days=30))
+            await self.pass_time(timedelta(days=2))
+
+    async def pass_time(self, duration: timedelta) -> None:
+        """Move the clock, stopping at every timer until all is settled."""
+        end = self.clock.now() + duration
+        while (due := self.clock.next_timer) is not None and due <= end:
+            await self.clock.advance_to(due)
+            await self.settle()
+        await self.clock.advance_to(end)
+        await self.settle()
 
     async def send(
         self, ingress: Ingress, schedule_id: str, nominal: datetime | None, **options: Any
     ) -> Decision:
-        trigger = Trigger(
-            schedule_id=schedule_id, nominal_time=nominal, source="test", **options
-        )
+        trigger = Trigger(schedule_id=schedule_id, nominal_time=nominal, source="test", **options)
         decision = await ingress.accept(trigger)
         await self.settle()
         return decision
 
     async def settle(self) -> None:
-        for _ in range(3):
+        """Let everything go on that needs no more time, also what a store's thread does."""
+        async with asyncio.timeout(20):
             await self.clock.settle()
+            while any(part.is_busy for part in self.parts):
+                await asyncio.sleep(0.0005)
+                await self.clock.settle()
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -153,13 +167,13 @@ async def test_an_idempotency_key_is_a_duplicate_within_its_window_only(world: W
     async with world.open() as ingress:
         for hour in range(4):
             found.append(await world.send(ingress, one, START + hour * HOUR))
-            await world.clock.advance(HOUR)
+            await world.pass_time(HOUR)
     assert verdicts(found) == ["accepted", "duplicate", "accepted", "duplicate"]
 
 
 async def test_the_nominal_time_is_derived_when_the_scheduler_does_not_say_it(world: World):
     one = world.schedule()
-    await world.clock.advance(timedelta(minutes=3))
+    await world.pass_time(timedelta(minutes=3))
     async with world.open() as ingress:
         decision = await world.send(ingress, one, None)
     assert decision.nominal_time == START
@@ -200,7 +214,7 @@ async def test_a_disabled_schedule_runs_for_a_person_only(world: World):
 
 async def test_a_person_may_run_any_time_and_what_was_skipped(world: World):
     one = world.schedule()
-    await world.clock.advance(5 * HOUR)
+    await world.pass_time(5 * HOUR)
     async with world.open() as ingress:
         skipped = await world.send(ingress, one, START)
         again = await world.send(ingress, one, START)
@@ -238,7 +252,7 @@ async def test_a_stale_fingerprint_is_said_in_the_reason(world: World):
     schedule = world.service.schedules["hourly-event"]
     async with world.open() as ingress:
         current = await world.send(ingress, one, START, fingerprint=fingerprint(schedule))
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         stale = await world.send(ingress, one, START + HOUR, fingerprint="0" * 16)
     assert "another version" not in current.reason
     assert stale.accepted
@@ -247,17 +261,17 @@ async def test_a_stale_fingerprint_is_said_in_the_reason(world: World):
 
 async def test_skip_is_late_after_the_grace(world: World):
     one = world.schedule(misfire_grace=timedelta(minutes=10))
-    await world.clock.advance(timedelta(minutes=10))
+    await world.pass_time(timedelta(minutes=10))
     async with world.open() as ingress:
         in_time = await world.send(ingress, one, START)
-        await world.clock.advance(timedelta(minutes=60, microseconds=1))
+        await world.pass_time(timedelta(minutes=60, microseconds=1))
         late = await world.send(ingress, one, START + HOUR)
     assert verdicts([in_time, late]) == ["accepted", "late"]
 
 
 async def test_jitter_counts_as_punctual(world: World):
     one = world.schedule(jitter=timedelta(minutes=20))
-    await world.clock.advance(timedelta(minutes=30))
+    await world.pass_time(timedelta(minutes=30))
     async with world.open() as ingress:
         assert (await world.send(ingress, one, START)).accepted
 
@@ -265,7 +279,7 @@ async def test_jitter_counts_as_punctual(world: World):
 @pytest.mark.parametrize("order", [1, -1])
 async def test_run_once_runs_the_latest_missed_in_any_order_of_delivery(world: World, order: int):
     one = world.schedule(missed_run_policy="runOnce")
-    await world.clock.advance(5 * HOUR + timedelta(minutes=30))
+    await world.pass_time(5 * HOUR + timedelta(minutes=30))
     times = [START + hour * HOUR for hour in range(6)]
     async with world.open() as ingress:
         found = [await world.send(ingress, one, at) for at in times[::order]]
@@ -275,14 +289,14 @@ async def test_run_once_runs_the_latest_missed_in_any_order_of_delivery(world: W
 
 async def test_run_once_runs_what_was_missed_long_ago_if_nothing_followed(world: World):
     one = world.schedule(missed_run_policy="runOnce", expression=Cron("0 0 1 * *"))
-    await world.clock.advance(timedelta(days=20))
+    await world.pass_time(timedelta(days=20))
     async with world.open() as ingress:
         assert (await world.send(ingress, one, START)).accepted
 
 
 async def test_a_later_time_within_its_grace_does_not_coalesce_an_earlier_one(world: World):
     one = world.schedule(missed_run_policy="runOnce")
-    await world.clock.advance(HOUR + timedelta(minutes=5))
+    await world.pass_time(HOUR + timedelta(minutes=5))
     async with world.open() as ingress:
         found = [await world.send(ingress, one, START + hour * HOUR) for hour in (0, 1)]
     assert verdicts(found) == ["accepted", "accepted"]
@@ -290,7 +304,7 @@ async def test_a_later_time_within_its_grace_does_not_coalesce_an_earlier_one(wo
 
 async def test_catch_up_runs_every_missed_time_in_its_window(world: World):
     one = world.schedule(missed_run_policy="catchUp", catch_up_window=3 * HOUR)
-    await world.clock.advance(5 * HOUR)
+    await world.pass_time(5 * HOUR)
     async with world.open() as ingress:
         found = [await world.send(ingress, one, START + hour * HOUR) for hour in range(6)]
     assert verdicts(found) == ["late", "late", "accepted", "accepted", "accepted", "accepted"]
@@ -299,23 +313,21 @@ async def test_catch_up_runs_every_missed_time_in_its_window(world: World):
 
 async def test_catch_up_runs_at_most_the_latest_max_catch_up(world: World):
     one = world.schedule(missed_run_policy="catchUp", max_catch_up=2)
-    await world.clock.advance(5 * HOUR + timedelta(minutes=30))
+    await world.pass_time(5 * HOUR + timedelta(minutes=30))
     async with world.open() as ingress:
         found = [await world.send(ingress, one, START + hour * HOUR) for hour in range(6)]
     assert verdicts(found) == ["late"] * 4 + ["accepted"] * 2
 
 
 @pytest.mark.parametrize("kind", ["queue", "command"])
-async def test_forbid_skips_while_a_run_is_active(
-    world: World, kind: Literal["queue", "command"]
-):
+async def test_forbid_skips_while_a_run_is_active(world: World, kind: Literal["queue", "command"]):
     one = world.schedule(kind, concurrency_policy="forbid", run_timeout=10 * HOUR)
     world.work = timedelta(minutes=90)
     found = []
     async with world.open() as ingress:
         for hour in range(4):
             found.append(await world.send(ingress, one, START + hour * HOUR))
-            await world.clock.advance(HOUR)
+            await world.pass_time(HOUR)
         again = await world.send(ingress, one, START + HOUR)
     assert verdicts(found) == ["accepted", "overlap", "accepted", "overlap"]
     assert again.verdict == "duplicate"
@@ -328,7 +340,7 @@ async def test_allow_runs_side_by_side(world: World, kind: Literal["queue", "com
     world.work = timedelta(minutes=90)
     async with world.open() as ingress:
         assert (await world.send(ingress, one, START)).accepted
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         assert (await world.send(ingress, one, START + HOUR)).accepted
     assert world.handled == ["01 00", "01 01"]
 
@@ -341,9 +353,9 @@ async def test_replace_cancels_the_active_run_and_ignores_its_end(
     world.work = timedelta(minutes=90)
     async with world.open() as ingress:
         first = await world.send(ingress, one, START)
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         second = await world.send(ingress, one, START + HOUR)
-        await world.clock.advance(2 * HOUR)
+        await world.pass_time(2 * HOUR)
         await world.settle()
         replaced = await world.ledger.run(first.run_id or "")
         ended = await world.ledger.run(second.run_id or "")
@@ -354,16 +366,28 @@ async def test_replace_cancels_the_active_run_and_ignores_its_end(
     assert ended.status == RunStatus.ENDED
 
 
-async def test_a_job_of_a_replaced_run_that_still_waits_is_never_begun(world: World):
-    one = world.schedule("queue", concurrency_policy="replace")
+@pytest.mark.parametrize(
+    ("policy", "minutes", "handled"),
+    [
+        ("replace", 90, ["01 01"]),
+        ("replace", 50, ["01 01"]),
+        ("forbid", 50, ["01 01"]),
+        ("allow", 50, ["01 00", "01 01"]),
+    ],
+)
+async def test_a_waiting_job_of_a_run_that_another_took_the_place_of_is_never_begun(
+    world: World, policy: str, minutes: int, handled: list[str]
+):
+    timeout = timedelta(minutes=minutes)
+    one = world.schedule("queue", concurrency_policy=policy, run_timeout=timeout)
     parts: dict[str, Any] = {"event_bridge": world.events, "queue_bridge": world.queues}
     async with Ingress([world.service], ledger=world.ledger, clock=world.clock, **parts) as ingress:
         await world.send(ingress, one, START)
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         await world.send(ingress, one, START + HOUR)
         async with Host(world.service, clock=world.clock, ledger=world.ledger, **parts):
             await world.settle()
-    assert world.handled == ["01 01"]
+    assert world.handled == handled
 
 
 async def test_an_event_is_active_until_its_completion_comes_with_its_run_id(world: World):
@@ -380,10 +404,10 @@ async def test_an_event_is_active_until_its_completion_comes_with_its_run_id(wor
     found = []
     async with world.open() as ingress:
         found.append(await world.send(ingress, one, START))
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         found.append(await world.send(ingress, one, START + HOUR))
         await release[0].emit(done, Day(day="x"))
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         found.append(await world.send(ingress, one, START + 2 * HOUR))
         run = await world.ledger.run(found[0].run_id or "")
     assert verdicts(found) == ["accepted", "overlap", "accepted"]
@@ -405,7 +429,7 @@ async def test_a_run_that_takes_too_long_expires_and_frees_its_schedule(world: W
     world.work = timedelta(hours=20)
     async with world.open() as ingress:
         first = await world.send(ingress, one, START)
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         await world.settle()
         world.work = timedelta(0)
         second = await world.send(ingress, one, START + HOUR)
@@ -489,12 +513,16 @@ async def test_a_failed_dispatch_is_worth_a_retry_that_runs_once_with_the_same_r
     world.queues = FailingQueues(world.queues)  # type: ignore[assignment]
     async with world.open() as ingress:
         failed = await world.send(ingress, one, START)
-        await world.clock.advance(timedelta(minutes=40))
+        await world.pass_time(timedelta(minutes=40))
         retried = await world.send(ingress, one, START)
         again = await world.send(ingress, one, START)
     assert (failed.verdict, failed.retry) == ("rejected", True)
     assert "the broker is away" in failed.reason
-    assert (retried.verdict, retried.taken_over, retried.run_id) == ("accepted", True, failed.run_id)
+    assert (retried.verdict, retried.taken_over, retried.run_id) == (
+        "accepted",
+        True,
+        failed.run_id,
+    )
     assert again.verdict == "duplicate"
     assert world.handled == ["01 00"]
 
@@ -504,7 +532,7 @@ async def test_a_failed_dispatch_does_not_block_its_schedule(world: World):
     world.queues = FailingQueues(world.queues)  # type: ignore[assignment]
     async with world.open() as ingress:
         await world.send(ingress, one, START)
-        await world.clock.advance(HOUR)
+        await world.pass_time(HOUR)
         assert (await world.send(ingress, one, START + HOUR)).accepted
 
 
@@ -556,7 +584,7 @@ async def test_a_new_process_takes_over_what_a_dead_one_had_in_memory(world: Wor
     await dead.__aexit__(None, None, None)
     async with world.open() as ingress:
         early = await world.send(ingress, one, START)
-        await world.clock.advance(timedelta(seconds=31))
+        await world.pass_time(timedelta(seconds=31))
         late = await world.send(ingress, one, START)
     assert (early.verdict, early.retry) == ("duplicate", True)
     assert (late.verdict, late.taken_over, late.run_id) == ("accepted", True, first.run_id)
@@ -569,7 +597,7 @@ async def test_a_live_process_keeps_its_runs_from_being_taken_over(world: World)
     async with world.open() as ingress:
         await world.send(ingress, one, START)
         for _ in range(20):
-            await world.clock.advance(timedelta(seconds=30))
+            await world.pass_time(timedelta(seconds=30))
             await world.settle()
         other = Ingress(
             [world.service],
@@ -578,9 +606,7 @@ async def test_a_live_process_keeps_its_runs_from_being_taken_over(world: World)
             ledger=world.ledger,
             clock=world.clock,
         )
-        decision = await other.accept(
-            Trigger(schedule_id=one, nominal_time=START, source="test")
-        )
+        decision = await other.accept(Trigger(schedule_id=one, nominal_time=START, source="test"))
         assert (decision.verdict, decision.retry) == ("duplicate", True)
         await other.__aexit__(None, None, None)
 
@@ -589,7 +615,7 @@ async def test_recovery_by_the_ingress_fills_the_gap_on_the_next_trigger(world: 
     one = world.schedule(missed_run_policy="catchUp")
     async with world.open(recovery="ingress") as ingress:
         first = await world.send(ingress, one, START)
-        await world.clock.advance(4 * HOUR)
+        await world.pass_time(4 * HOUR)
         next_ = await world.send(ingress, one, None)
     assert first.recovered == ()
     assert verdicts(list(next_.recovered)) == ["accepted"] * 3
@@ -600,7 +626,7 @@ async def test_recovery_by_the_ingress_obeys_run_once(world: World):
     one = world.schedule(missed_run_policy="runOnce")
     async with world.open(recovery="ingress") as ingress:
         await world.send(ingress, one, START)
-        await world.clock.advance(4 * HOUR)
+        await world.pass_time(4 * HOUR)
         decision = await world.send(ingress, one, None)
     assert verdicts(list(decision.recovered)) == ["coalesced", "coalesced", "accepted"]
 

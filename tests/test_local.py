@@ -244,9 +244,7 @@ def test_a_schedule_name_of_two_services_needs_its_id():
     services = []
     for name in ("A", "B"):
         service = Service(name)
-        service.schedule("s").emit_event(
-            service.event("e", int), expression=Every(HOUR), payload=1
-        )
+        service.schedule("s").emit_event(service.event("e", int), expression=Every(HOUR), payload=1)
         services.append(service)
     with pytest.raises(LoadError, match=r"A\.v1\.s, B\.v1\.s"):
         find_schedule(tuple(services), "s")

@@ -23,7 +23,7 @@ from purista.bridges import (
     Subscription,
 )
 from purista.clock import Clock, SystemClock
-from purista.contract import Command, Event, Queue
+from purista.contract import Command, ConcurrencyPolicy, Event, Queue
 from purista.errors import (
     CommandError,
     HandledError,
@@ -32,7 +32,7 @@ from purista.errors import (
     UnknownCommandError,
 )
 from purista.handling import Handling, RunCancelledError
-from purista.ledgers import History
+from purista.ledgers import History, RunStatus
 from purista.message import RUN_CANCELLED, Message, RunInfo, new_message_id
 from purista.payload import key_of
 from purista.service import (
@@ -82,11 +82,22 @@ class Host:
         self._workers: list[Worker] = []
         self.at_work: set[Handling] = set()
         self._cancelled: OrderedDict[str, str] = OrderedDict()
+        self._exclusive = {
+            schedule.id
+            for service in services
+            for schedule in service.schedules.values()
+            if schedule.concurrency_policy != ConcurrencyPolicy.ALLOW
+        }
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
         """The tasks in which handlers are at work."""
         return {one.task for one in self.at_work if one.task is not None}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is being begun or settled; handlers at work do not count."""
+        return any(worker.is_busy for worker in self._workers)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -126,6 +137,8 @@ class Host:
             subscriptions, self._subscriptions = self._subscriptions, []
             await self._within_grace(self._finished(workers, subscriptions))
             await asyncio.gather(*(worker.abandon() for worker in workers))
+            for handling in tuple(self.at_work):
+                handling.cancel("cut off as the host stopped")
 
     async def invoke(
         self,
@@ -163,12 +176,18 @@ class Host:
         return await self.queue_bridge.enqueue(Job(message, queue.max_attempts, delay, key))
 
     async def was_cancelled(self, run: RunInfo) -> str:
-        """Return why the run's jobs are not to be begun any more, or an empty text."""
+        """Return why the run's job is not to be begun any more, or an empty text.
+
+        A run that expired while its job waited is begun all the same where runs may overlap.
+        """
         reason = self._cancelled.get(run.run_id, "")
         if reason or self.ledger is None:
             return reason
         known = await self.ledger.run(run.run_id)
-        return "replaced" if known is not None and known.status == "replaced" else ""
+        if known is not None and known.status is RunStatus.REPLACED:
+            return "replaced"
+        expired = known is not None and known.status is RunStatus.EXPIRED
+        return "run_timeout" if expired and run.schedule_id in self._exclusive else ""
 
     async def _cancel(self, message: Message) -> None:
         body = json.loads(message.body)

@@ -167,7 +167,8 @@ class LocalRunner:
     @property
     def is_busy(self) -> bool:
         """Whether triggers are being sent or runs settled; handlers at work do not count."""
-        return self._sending or self._woken.is_set() or self.ingress.is_busy
+        waking = self._woken.is_set() and not self._paused
+        return self._sending or waking or self.ingress.is_busy or self.host.is_busy
 
     async def run(self) -> None:
         """Open the runner and fire until this is cancelled."""

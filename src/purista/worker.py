@@ -43,6 +43,11 @@ class Worker:
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is being begun or settled; handlers at work do not count."""
+        return any(job and job[1] not in self._host.at_work for job in self._loops.values())
+
     def start(self) -> None:
         """Start one loop per concurrent job."""
         for number in range(self._declaration.concurrency):

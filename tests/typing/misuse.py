@@ -19,30 +19,22 @@ billing = Service("Billing", version="1")
 due = billing.event("due", Cycle)
 reports = billing.queue("reports", Cycle)
 purge = billing.command("purge", Purge, returns=int)
+CRON = Cron("0 2 * * *")
 
-billing.schedule("a").enqueue(due, expression=Cron("0 2 * * *"))  # E: call-overload
-billing.schedule("b").emit_event(reports, expression=Cron("0 2 * * *"))  # E: call-overload
-billing.schedule("c").invoke_command(due, expression=Cron("0 2 * * *"))  # E: call-overload
-billing.schedule("d").emit_event(
-    due, expression=Cron("0 2 * * *"), time_zone="UTC"
-)  # E: call-overload
+billing.schedule("a").enqueue(due, expression=CRON)  # E: call-overload
+billing.schedule("b").emit_event(reports, expression=CRON)  # E: call-overload
+billing.schedule("c").invoke_command(due, expression=CRON)  # E: call-overload
+billing.schedule("d").emit_event(due, expression=CRON, time_zone="UTC")  # E: call-overload
 billing.schedule("e").emit_event(due)  # E: call-overload
 billing.schedule("f").emit_event(due, expression="0 2 * * *")  # E: call-overload
 billing.schedule("g").emit_event(due, expression=Every(3600))  # E: arg-type
-billing.schedule("h").emit_event(due, expression=Cron("0 2 * * *"), jitter=30)  # E: call-overload
-billing.schedule("i").emit_event(
-    due,
-    expression=Cron("0 2 * * *"),
-    missed_run_policy="catchup",  # E: arg-type
-)
-billing.schedule("j").emit_event(
-    due,
-    expression=Cron("0 2 * * *"),
-    concurrency_policy="skip",  # E: arg-type
-)
-billing.schedule("k").emit_event(
-    due, expression=Cron("0 2 * * *"), completed_by=reports
-)  # E: call-overload
+billing.schedule("h").emit_event(due, expression=CRON, jitter=30)  # E: call-overload
+billing.schedule("i").enqueue(reports, expression=CRON, max_catch_up="3")  # E: call-overload
+billing.schedule("m").emit_event(due, expression=CRON, dst_gap="jump")  # E: call-overload
+MISSED = "catchup"
+billing.schedule("n").emit_event(due, expression=CRON, missed_run_policy=MISSED)  # E: call-overload
+billing.schedule("j").emit_event(due, expression=CRON, concurrency_policy="x")  # E: call-overload
+billing.schedule("k").emit_event(due, expression=CRON, completed_by=reports)  # E: call-overload
 
 
 @billing.subscription(due)  # E: arg-type
@@ -72,14 +64,14 @@ async def wrong_answer(request: Purge, ctx: Context) -> str:
 
 @billing.subscription(due)
 async def sends_the_wrong_things(payload: Cycle, ctx: Context) -> None:
-    await ctx.emit(due, Purge())  # E: arg-type
+    await ctx.emit(due, Purge())  # E: misc
     await ctx.emit(reports, payload)  # E: arg-type
     await ctx.enqueue(due, payload)  # E: arg-type
-    await ctx.enqueue(reports, "2027-03")  # E: arg-type
-    await ctx.invoke(purge, payload)  # E: arg-type
+    await ctx.enqueue(reports, "2027-03")  # E: misc
+    await ctx.invoke(purge, payload)  # E: misc
     await ctx.enqueue(reports, payload, delay=5)  # E: arg-type
-    answer: str = await ctx.invoke(purge, Purge())  # E: assignment
-    print(answer, ctx.runid)  # E: attr-defined
+    answer: str = await ctx.invoke(purge, Purge())  # E: arg-type
+    assert answer == ctx.runid  # E: attr-defined
 
 
 billing.bind(due, purge)  # E: call-overload

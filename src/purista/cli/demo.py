@@ -24,7 +24,7 @@ from purista.cli.output import (
 from purista.context import Context
 from purista.expression import Cron, Every
 from purista.service import Service
-from purista.testing.harness import Harness, HarnessRun, harness
+from purista.testing.service_harness import Harness, HarnessRun, harness
 
 ZONE = "Europe/Berlin"
 

@@ -84,6 +84,7 @@ class Ingress:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Task[str]] = set()
         self._accepting = 0
+        self._ending = 0
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -113,7 +114,7 @@ class Ingress:
     @property
     def is_busy(self) -> bool:
         """Whether a decision or a run's end is being written down."""
-        return self._accepting > 0 or bool(self._tasks)
+        return self._accepting + self._ending > 0 or bool(self._tasks)
 
     async def accept(self, trigger: Trigger) -> Decision:
         """Decide about a trigger; dispatch it when it is accepted.
@@ -294,9 +295,13 @@ class Ingress:
             await self._end(run.run_id, "completed")
 
     async def _end(self, run_id: str, outcome: str) -> None:
-        if not await self.ledger.end(run_id, outcome=outcome, now=self.clock.now()):
-            logger.info("run %s: its end is ignored, it was not active any more", run_id)
-        self._forget(run_id)
+        self._ending += 1
+        try:
+            if not await self.ledger.end(run_id, outcome=outcome, now=self.clock.now()):
+                logger.info("run %s: its end is ignored, it was not active any more", run_id)
+        finally:
+            self._ending -= 1
+            self._forget(run_id)
 
     def _forget(self, run_id: str) -> None:
         timer = self._open.pop(run_id, None)

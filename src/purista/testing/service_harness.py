@@ -23,6 +23,9 @@ from purista.trigger import UNSET, Trigger
 PATIENCE = timedelta(seconds=1)
 """How long, in real time, the harness waits for handlers that wait for something real."""
 
+GRACE = timedelta(milliseconds=50)
+"""How long, in real time, handlers have when the harness is left; then they are cancelled."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HarnessRun:
@@ -67,7 +70,8 @@ class Harness:
             assert [run.verdict for run in h.runs("monthlyBillingCycle")] == ["accepted", "accepted"]
 
     Time stands still while handlers work. A handler that takes time waits on ``h.clock.sleep``; one
-    that waits for something real holds the clock for at most a second.
+    that waits for something real holds the clock for at most a second. What is still at work when
+    the harness is left is cancelled.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class Harness:
         self.clock = ManualClock() if start is None else ManualClock(start)
         self.services = services
         self.runner = LocalRunner(
-            *services, clock=self.clock, ledger=ledger, on_decision=self._record
+            *services, clock=self.clock, ledger=ledger, on_decision=self._record, grace=GRACE
         )
         self._told: list[_Told] = []
         self._messages: dict[str, list[Message]] = {}
@@ -104,14 +108,8 @@ class Harness:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        closing = asyncio.create_task(self.runner.__aexit__(exc_type, exc, traceback))
-        while not closing.done():
-            await self.clock.settle()
-            if not closing.done():
-                await asyncio.wait([closing], timeout=0.01)
-            if not closing.done() and self.clock.next_timer is not None:
-                await self.clock.advance_to(self.clock.next_timer)
-        await closing
+        await self.settle()
+        await self.runner.__aexit__(exc_type, exc, traceback)
 
     @property
     def now(self) -> datetime:
