@@ -186,6 +186,7 @@ class QueueBridge(Protocol):
         """Take nothing new and wake every waiting ``lease`` with ``BridgeClosedError``. May be repeated."""
 
 
+@runtime_checkable
 class DeadLetters(Protocol):
     """The dead letters of a queue bridge; every queue bridge of this package has them."""
 
