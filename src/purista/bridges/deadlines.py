@@ -17,6 +17,9 @@ BATCH = 1_000
 """How many deadlines pass in one go; then the event loop gets a turn."""
 
 _SWEEP = 64
+_LONGEST = 365 * 86_400.0
+"""The longest that a timer waits, in seconds: ``timedelta.max`` is more than some clocks can count."""
+
 _TOLERANCE = 1e-6
 """Timers are exact to the microsecond: what is due within one is due."""
 
@@ -101,7 +104,7 @@ class Deadlines:
     def _arm(self, due: float) -> None:
         self._disarm()
         self.earliest = due
-        delay = timedelta(seconds=due - self._clock.monotonic())
+        delay = timedelta(seconds=min(due - self._clock.monotonic(), _LONGEST))
         self._timer = self._clock.call_later(delay, self.expire)
 
     def _disarm(self) -> None:

@@ -78,7 +78,7 @@ class MemoryEventBridge:
             self._refuse_strangers(f"event '{message.name}'")
         groups = self._events.get(message.name)
         if groups is not None:
-            for group in groups.values():
+            for group in tuple(groups.values()):
                 members = group.members
                 member = members[0] if len(members) == 1 else group.next()
                 self._start(self._deliver(message, member), member)
@@ -142,7 +142,9 @@ class MemoryEventBridge:
 
     def _start(self, work: Coroutine[Any, Any, None], member: _Member[Any]) -> None:
         loop = asyncio.get_running_loop()
-        self._at_work[loop.create_task(work, context=member.context.copy())] = member
+        task = loop.create_task(work, context=member.context.copy())
+        if not task.done():  # with an eager task factory it may be done already
+            self._at_work[task] = member
 
     async def _deliver(self, message: Message, member: _Member[Receiver]) -> None:
         try:
@@ -152,7 +154,7 @@ class MemoryEventBridge:
                 "event %s: subscriber %s failed, %s", message.name, member.name, _ids(message)
             )
         finally:
-            self._at_work.pop(asyncio.current_task())  # type: ignore[arg-type]
+            self._at_work.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
 
     async def _answer(self, pending: _Pending, member: _Member[Responder]) -> None:
         reply = None
@@ -165,7 +167,7 @@ class MemoryEventBridge:
             pending.lane.keys.pop(pending, None)
             if not pending.done():
                 pending.set_result(reply or _failure(pending.message))
-            self._at_work.pop(asyncio.current_task())  # type: ignore[arg-type]
+            self._at_work.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
 
     async def _finished(self, member: object) -> None:
         """Wait until nothing is at work (for one member), but for the delivery that waits."""

@@ -42,7 +42,7 @@ class Subscription(Protocol):
     """A receiver or responder at work."""
 
     async def cancel(self) -> None:
-        """Take nothing new, then wait until what is being handled is done."""
+        """Take nothing new, then wait until what is being handled is done. May be repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,9 @@ class EventBridge(Protocol):
     async def request(self, message: Message, *, timeout: timedelta) -> Awaitable[Reply]:
         """Send a command; return once the bridge has it. What is returned can be awaited for the reply.
 
-        Awaiting raises ``CommandTimeoutError`` when no reply came within ``timeout``. A command that
-        nobody handles gives a reply with an error of kind ``unknown``.
+        Awaiting raises ``CommandTimeoutError`` when no reply came within ``timeout``; whoever does not
+        wait stops nothing. A command that nobody handles gives a reply with an error of kind
+        ``unknown``, a responder that raises one of kind ``unhandled``.
         """
 
     async def serve(self, command: str, answer: Responder) -> Subscription:
@@ -98,7 +99,7 @@ class Job(NamedTuple):
     """One unit of work in a queue.
 
     ``max_attempts``: after that many leases without an ack it becomes a dead letter. ``key``: a
-    second job of the same queue and key within ``dedupe_window`` is not enqueued.
+    second job of the same queue and key within ``dedupe_window`` of the first is not enqueued.
     """
 
     message: Message
@@ -167,11 +168,15 @@ class QueueBridge(Protocol):
 
         Waits up to ``wait`` for one (None: until there is one) and returns None when there is none.
         A cancelled call never keeps a job. A job whose lease ran out is due again, at once; one that
-        has used up its attempts becomes a dead letter instead.
+        has used up its attempts becomes a dead letter instead. Raises ``BridgeClosedError`` or
+        ``BridgeError``, and ``ValueError`` for a duration that is not positive.
         """
 
     async def extend(self, leased: LeasedJob, *, duration: timedelta) -> None:
-        """Let the lease run out ``duration`` from now. Raises ``LeaseLostError``."""
+        """Let the lease run out ``duration`` from now, be that later or sooner.
+
+        Raises ``LeaseLostError``, and ``ValueError`` for a duration that is not positive.
+        """
 
     async def ack(self, leased: LeasedJob) -> None:
         """The job is done; forget it. Raises ``LeaseLostError``."""
@@ -183,7 +188,10 @@ class QueueBridge(Protocol):
         """
 
     async def close(self) -> None:
-        """Take nothing new and wake every waiting ``lease`` with ``BridgeClosedError``. May be repeated."""
+        """Take nothing new and wake every waiting ``lease`` with ``BridgeClosedError``. May be repeated.
+
+        Jobs that are leased can still be extended, acked and nacked.
+        """
 
 
 @runtime_checkable
@@ -205,4 +213,8 @@ class Drains(Protocol):
     """A bridge whose messages would die with this process: it can be waited for."""
 
     async def drained(self) -> None:
-        """Return once every accepted message is settled. Delayed jobs are not waited for."""
+        """Return once every accepted message is settled.
+
+        Not waited for: jobs that are delayed, be it by their sender or for a retry, and jobs in queues
+        that nobody works on.
+        """
