@@ -30,8 +30,9 @@ class MemoryLedger:
 
     async def decide(self, proposal: Proposal) -> Ruling:
         """Decide about a trigger and record the decision."""
+        ruling = book.decide(self._book, proposal, retention=self._retention)
         self._book.prune(proposal.now)
-        return book.decide(self._book, proposal, retention=self._retention)
+        return ruling
 
     async def dispatched(self, run_id: str, token: int, *, lease_until: datetime | None) -> bool:
         """The claim was dispatched: the run is active. False when it is fenced."""
