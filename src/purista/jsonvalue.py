@@ -56,17 +56,20 @@ def compact(value: Any, *, sort_keys: bool = False) -> bytes:
 
 
 def read_strictly(text: str | bytes) -> Any:
-    """Return the JSON data of a text; a number that Python cannot hold is refused, as is NaN.
+    """Return the JSON data of a text, without what only Python's reader takes, such as NaN.
 
     Raises ``NotJsonError``.
     """
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except NotJsonError:
-        raise
-    except (ValueError, RecursionError) as error:
-        reason = error.args[0] if isinstance(error, json.JSONDecodeError) else ""
-    raise NotJsonError(reason or "cannot be read as JSON")
+    return _read(text)
+
+
+def read_document(text: str | bytes) -> Any:
+    """Return the JSON data of a file: UTF-8, with or without a byte order mark, no key twice.
+
+    Raises ``NotJsonError``.
+    """
+    plain = text if isinstance(text, str) else _decoded(text)
+    return _read(plain.removeprefix("\ufeff"), object_pairs_hook=_without_twins)
 
 
 def _problems(value: Any, place: str, depth: int) -> Iterator[Problem]:
@@ -99,6 +102,36 @@ def _problems(value: Any, place: str, depth: int) -> Iterator[Problem]:
 def joined(place: str, part: str | int) -> str:
     """Return the dotted path of a part inside ``place``."""
     return f"{place}.{part}" if place else str(part)
+
+
+def _read(text: str | bytes, **options: Any) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse, **options)
+    except NotJsonError:
+        raise
+    except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except RecursionError:
+        reason = "nested too deep"
+    except ValueError:
+        reason = "not UTF-8, or a number with too many digits"
+    raise NotJsonError(reason)
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        position = error.start + 1
+    raise NotJsonError(f"byte {position} is not UTF-8")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise NotJsonError(f"the key {json.dumps(twice)} is given twice in one object")
+    return made
 
 
 def _is_unicode(text: str) -> bool:

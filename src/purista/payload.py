@@ -187,7 +187,7 @@ def _scalar_problems(path: str, kinds: set[str], place: str) -> list[Problem]:
 
 
 def _missing_template_problems(schema: Schema[Any], place: str) -> Iterator[Problem]:
-    if not schema.faults({}) or not schema.faults(None):
+    if schema.template_optional or not schema.faults({}) or not schema.faults(None):
         return
     ways = shape.alternatives(schema.document, schema.document)
     needed = shape.required(ways)

@@ -54,7 +54,10 @@ class Schema(Generic[T]):
     b'{"days":30}'
     """
 
-    __slots__ = ("_annotation", "_codec", "_document")
+    __slots__ = ("_annotation", "_codec", "_document", "template_optional")
+
+    template_optional: bool
+    """Whether a schedule may leave its payload to the trigger."""
 
     _annotation: Any
     _document: Mapping[str, Any] | None
@@ -68,15 +71,20 @@ class Schema(Generic[T]):
         self._annotation = annotation
         self._document = None
         self._codec = None
+        self.template_optional = False
 
     @classmethod
-    def from_json_schema(cls, document: Mapping[str, Any]) -> Schema[Any]:
+    def from_json_schema(
+        cls, document: Mapping[str, Any], *, template_optional: bool = False
+    ) -> Schema[Any]:
         """Return the schema of a payload known only as JSON Schema (draft 2020-12 by default).
 
         Its Python values are JSON data. Its use needs the extra ``jsonschema``, and raises
-        ``MissingExtraError`` without it.
+        ``MissingExtraError`` without it. With ``template_optional`` a schedule without a template is
+        no mistake even where the schema demands fields: the trigger has to bring the payload.
         """
         made: Schema[Any] = cls.__new__(cls)
+        made.template_optional = template_optional
         made._annotation = None
         made._document = copy.deepcopy(dict(document))
         made._codec = None
@@ -147,7 +155,7 @@ class Schema(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._document is not None:
-            return Schema.from_json_schema, (self._document,)
+            return _from_json_schema, (self._document, self.template_optional)
         return Schema, (self._annotation,)
 
     def __deepcopy__(self, memo: object) -> Schema[T]:
@@ -165,3 +173,7 @@ class Schema(Generic[T]):
         if faults:
             return b"", faults
         return (self._codec or self._build()).check(value, shows_keys=shows_keys)
+
+
+def _from_json_schema(document: Mapping[str, Any], template_optional: bool) -> Schema[Any]:
+    return Schema.from_json_schema(document, template_optional=template_optional)

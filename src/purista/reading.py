@@ -1,0 +1,263 @@
+"""Reading a manifest: text in, JSON data in normal form and notes out, or every mistake at once.
+
+The normal form has every default written out, ids and fingerprints filled in, lists sorted. What a
+newer minor version added is kept where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from purista import shape
+from purista.column import MESSAGE_COLUMNS, SCHEDULE_COLUMNS, Column
+from purista.contract import Backoff, Command, Queue, Schedule, TargetKind
+from purista.entry import (
+    KINDS,
+    SCHEDULE_FIELDS,
+    SERVICE_FIELDS,
+    ReadMessage,
+    ReadSchedule,
+    ReadService,
+    message_fields,
+    read_schedule,
+    read_service,
+    unknown_fields,
+)
+from purista.errors import ManifestError, Problem
+from purista.jsonvalue import NotJsonError, json_problems, read_document
+from purista.meaning import fingerprint_of
+from purista.original import ORIGINAL_FIELDS, converted, is_original
+from purista.wire import EXPRESSION_FIELDS, WrongValueError, inside, record, shown
+
+MANIFEST_VERSION = "1.0"
+"""The version of the form that is written. Another major number is another form."""
+
+_MAJOR, _MINOR = 1, 0
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})")
+_FIELDS = frozenset({"manifestVersion", "title", "version", "tzdata", "services", "schedules"})
+
+
+def read_manifest(text: str | bytes) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+    """Return the normal form and the notes. Raises ``ManifestError``."""
+    document = _document(text)
+    reading = _Reading()
+    if is_original(document):
+        document, problems, notes = converted(document)
+        reading.problems += problems
+        reading.notes += notes
+        document["manifestVersion"] = MANIFEST_VERSION
+    else:
+        reading.keeps_all = _is_newer(document["manifestVersion"])
+    made = reading.manifest(document)
+    if reading.problems:
+        raise ManifestError(reading.problems)
+    return made, tuple(reading.notes)
+
+
+def _document(text: str | bytes) -> dict[str, Any]:
+    try:
+        document = read_document(text)
+    except NotJsonError as error:
+        reason = str(error)
+    else:
+        found = list(json_problems(document))
+        if found:
+            raise ManifestError(found)
+        if isinstance(document, dict):
+            return document
+        reason = f"{shown(document)} is no object"
+    raise ManifestError([Problem("manifest", reason, "export it anew")])
+
+
+def _is_newer(version: Any) -> bool:
+    """Whether the form has fields that are unknown here; another major version is refused."""
+    match = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if match is None:
+        message = f"{shown(version)} is no version"
+        raise ManifestError([Problem("manifestVersion", message, f"write '{MANIFEST_VERSION}'")])
+    major, minor = int(match[1]), int(match[2])
+    if major != _MAJOR:
+        message = f"version {version} is another form than {MANIFEST_VERSION}"
+        remedy = "install a newer purista" if major > _MAJOR else "export it anew"
+        raise ManifestError([Problem("manifestVersion", message, remedy)])
+    return minor > _MINOR
+
+
+class _Reading:
+    """One reading: it collects problems and notes on its way through the document."""
+
+    def __init__(self) -> None:
+        self.keeps_all = False
+        self.problems: list[Problem] = []
+        self.notes: list[Problem] = []
+
+    def manifest(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the normal form of all."""
+        made = dict(document)
+        self._look_for_unknown(document, _FIELDS, "")
+        for name in ("title", "version", "tzdata"):
+            if document.get(name) is None:
+                made.pop(name, None)
+            elif not isinstance(document[name], str):
+                self.problems.append(Problem(name, f"{shown(document[name])} is no text"))
+        made["services"] = self._services(document.get("services", []))
+        if "schedules" not in document:
+            self.problems.append(Problem("schedules", "missing", "write a list, if need be '[]'"))
+        made["schedules"] = self._schedules(document.get("schedules", []))
+        return made
+
+    def _services(self, entries: Any) -> list[dict[str, Any]]:
+        made: dict[tuple[str, str], dict[str, Any]] = {}
+        for place, entry in self._items("services", entries):
+            read = self._read(place, lambda entry=entry: read_service(entry))
+            if read is None:
+                continue
+            if (read.name, read.version) in made:
+                self.problems.append(
+                    Problem(place, f"'{read.name}.v{read.version}' is there twice")
+                )
+            made[read.name, read.version] = self._service(read, entry, place)
+        return [made[key] for key in sorted(made)]
+
+    def _service(self, read: ReadService, entry: dict[str, Any], place: str) -> dict[str, Any]:
+        self._look_for_unknown(entry, SERVICE_FIELDS, place)
+        made = entry | {"description": read.description}
+        for kind, plural in KINDS.items():
+            known = {each.facts.name: each for each in read.messages if each.facts.kind == kind}
+            given = {each["name"]: each for each in entry.get(plural) or ()}
+            for index, each in enumerate(entry.get(plural) or ()):
+                self._look_for_unknown(each, message_fields(kind), f"{place}.{plural}[{index}]")
+            made[plural] = [_normal_message(known[name], given[name]) for name in sorted(known)]
+        return made
+
+    def _schedules(self, entries: Any) -> list[dict[str, Any]]:
+        made: dict[str, dict[str, Any]] = {}
+        for place, entry in self._items("schedules", entries):
+            read = self._read(place, lambda entry=entry: read_schedule(record(entry)))
+            if read is None:
+                continue
+            if read.id in made:
+                remedy = "give each its own name"
+                self.problems.append(Problem(place, f"'{read.id}' is there twice", remedy))
+            made[read.id] = self._schedule(read, entry, place)
+        return [made[key] for key in sorted(made)]
+
+    def _schedule(self, read: ReadSchedule, entry: dict[str, Any], place: str) -> dict[str, Any]:
+        kind, expression = read.target.kind, entry["expression"]
+        self._look_for_unknown(entry, SCHEDULE_FIELDS, place)
+        self._look_for_unknown(
+            expression, EXPRESSION_FIELDS[expression["kind"]], f"{place}.expression"
+        )
+        options = {column.name for column in MESSAGE_COLUMNS[kind]}
+        self._look_for_unknown(entry.get("targetOptions") or {}, options, f"{place}.targetOptions")
+        made = _normal_schedule(read, entry)
+        if not self.keeps_all:
+            self._check_fingerprint(made, entry, place)
+        if "payload" not in made and _demands_fields(read.target.document):
+            message = "there is no template, and the payload schema demands fields"
+            remedy = "every trigger has to bring the payload as its data, or add a template"
+            self.notes.append(Problem(f"{place}.payload", message, remedy))
+        return made
+
+    def _check_fingerprint(self, made: dict[str, Any], entry: dict[str, Any], place: str) -> None:
+        known = entry.get("fingerprint", made["fingerprint"])
+        if known != made["fingerprint"]:
+            message = f"{shown(known)} is not that of the schedule, which was changed since"
+            remedy = f"it is '{made['fingerprint']}' now"
+            self.notes.append(Problem(f"{place}.fingerprint", message, remedy))
+
+    def _items(self, name: str, entries: Any) -> Iterator[tuple[str, Any]]:
+        if not isinstance(entries, list):
+            self.problems.append(Problem(name, f"{shown(entries)} is no list"))
+            return
+        for index, entry in enumerate(entries):
+            yield f"{name}[{index}]", entry
+
+    def _read(self, place: str, read: Any) -> Any:
+        try:
+            return read()
+        except WrongValueError as error:
+            self.problems += [inside(place, problem) for problem in error.problems]
+            return None
+
+    def _look_for_unknown(self, entry: Mapping[str, Any], known: Iterable[str], place: str) -> None:
+        """A field that looks like a slip is a problem; any other is kept, and noted."""
+        for name, remedy in unknown_fields(entry, known):
+            if name in ORIGINAL_FIELDS or name.startswith("x-"):
+                continue
+            where = f"{place}.{name}" if place else name
+            if remedy and not self.keeps_all:
+                self.problems.append(Problem(where, "unknown field", remedy))
+            else:
+                self.notes.append(Problem(where, "unknown field; it is kept and has no effect"))
+
+
+def _normal_schedule(read: ReadSchedule, entry: Mapping[str, Any]) -> dict[str, Any]:
+    options = {each.attribute: _default(each) for each in SCHEDULE_COLUMNS} | read.options
+    given_options = entry.get("targetOptions") or {}
+    target = read.target._replace(options=_with_defaults(read.target.kind, read.target.options))
+    written = {
+        each.name: each.write(options[each.attribute])
+        for each in SCHEDULE_COLUMNS
+        if options[each.attribute] is not None
+    }
+    made = {
+        **{name: value for name, value in entry.items() if value is not None},
+        **written,
+        "expression": {**entry["expression"], **written["expression"]},
+        "id": read.id,
+        "serviceName": read.service_name,
+        "serviceVersion": read.service_version,
+        "targetServiceName": target.service_name,
+        "targetServiceVersion": target.service_version,
+        "payloadSchema": dict(target.document),
+    }
+    if target.options:
+        made["targetOptions"] = {**given_options, **_written(target.kind, target.options)}
+    made["fingerprint"] = fingerprint_of(read.id, target, options)
+    return made
+
+
+def _normal_message(read: ReadMessage, entry: Mapping[str, Any]) -> dict[str, Any]:
+    kind = read.facts.kind
+    options = _with_defaults(kind, read.facts.options)
+    made = {**entry, "payloadSchema": dict(read.facts.document), **_written(kind, options)}
+    return made | ({"returnsSchema": dict(read.returns)} if kind == "command" else {})
+
+
+def _with_defaults(kind: TargetKind, options: Mapping[str, Any]) -> dict[str, Any]:
+    return _MESSAGE_DEFAULTS[kind] | dict(options)
+
+
+def _written(kind: TargetKind, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {each.name: each.write(options[each.attribute]) for each in MESSAGE_COLUMNS[kind]}
+
+
+def _default(column: Column) -> Any:
+    return _DEFAULTS.get(column.attribute)
+
+
+def _of_constructor(kind: TargetKind, defaults: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {each.attribute: defaults[each.attribute] for each in MESSAGE_COLUMNS[kind] if defaults}
+
+
+_DEFAULTS = {
+    each.name: each.default
+    for each in dataclasses.fields(Schedule)
+    if each.default is not dataclasses.MISSING
+} | {"provider_hints": {}}
+
+_MESSAGE_DEFAULTS: Mapping[TargetKind, dict[str, Any]] = {
+    "event": {},
+    "queue": _of_constructor("queue", Queue.__init__.__kwdefaults__) | {"backoff": Backoff()},
+    "command": _of_constructor("command", Command.__init__.__kwdefaults__),
+}
+
+
+def _demands_fields(document: Mapping[str, Any]) -> bool:
+    ways = shape.alternatives(document, document)
+    kinds = shape.types(ways)
+    return all(way.get("required") for way in ways) or not kinds & {"object", "null", "any"}
