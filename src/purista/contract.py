@@ -188,7 +188,10 @@ class Queue(Generic[T]):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Command(Generic[T, R]):
-    """A request that one service answers. Its address on the bridge: ``service.v<version>.name``."""
+    """A request that one service answers.
+
+    ``address`` is its name on the bridge: ``service.v<version>.name``.
+    """
 
     name: str
     schema: Schema[T]
@@ -197,6 +200,7 @@ class Command(Generic[T, R]):
     external: bool
     returns: Schema[R]
     timeout: timedelta
+    address: str
 
     def __init__(
         self,
@@ -223,11 +227,7 @@ class Command(Generic[T, R]):
         raise_if(answer.problems(), within=f"command '{name}': returns")
         object.__setattr__(self, "returns", answer)
         object.__setattr__(self, "timeout", timeout)
-
-    @property
-    def address(self) -> str:
-        """The command's name on the bridge."""
-        return f"{self.service_name}.v{self.service_version}.{self.name}"
+        object.__setattr__(self, "address", f"{service_name}.v{service_version}.{name}")
 
 
 Target: TypeAlias = Event[Any] | Queue[Any] | Command[Any, Any]

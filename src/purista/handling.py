@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from purista.contract import Command, Event, Queue
-from purista.message import Message
+from purista.message import Message, RunInfo
 
 if TYPE_CHECKING:
     from purista.host import Host
@@ -29,7 +29,7 @@ class Handling:
     it is, a cancelled run cancels that task; the block then ends with ``RunCancelledError``.
     """
 
-    __slots__ = ("_heartbeat", "_host", "_run", "attempt", "message", "reason", "run_id", "task")
+    __slots__ = ("_heartbeat", "_host", "attempt", "message", "reason", "task")
 
     def __init__(
         self,
@@ -39,15 +39,12 @@ class Handling:
         heartbeat: Callable[[Handling, timedelta | None], Awaitable[None]] | None = None,
         task: asyncio.Task[Any] | None = None,
     ) -> None:
-        run = message.run
         self._host = host
         self._heartbeat = heartbeat
-        self._run = run if run is None or not run.is_target else run._replace(is_target=False)
         self.message = message
-        self.task = task if task is not None else asyncio.current_task()
+        self.task = task or asyncio.current_task()
         self.attempt = attempt
         self.reason = ""
-        self.run_id = message.id if run is None else run.run_id
 
     def __enter__(self) -> Handling:
         self._host.at_work.add(self)
@@ -71,14 +68,21 @@ class Handling:
         return self.message.id
 
     @property
+    def run_id(self) -> str:
+        """The run's id, or the message's."""
+        run = self.message.run
+        return self.message.id if run is None else run.run_id
+
+    @property
     def schedule_id(self) -> str | None:
         """The schedule that started the run."""
-        return None if self._run is None else self._run.schedule_id
+        run = self.message.run
+        return None if run is None else run.schedule_id
 
     @property
     def nominal_time(self) -> datetime | None:
         """The run's nominal time in the contract's zone."""
-        run = self._run
+        run = self.message.run
         return None if run is None else run.nominal_time.astimezone(ZoneInfo(run.timezone))
 
     @property
@@ -94,7 +98,7 @@ class Handling:
 
     async def emit(self, event: Event[T], payload: T) -> None:
         """Publish an event of the same run."""
-        await self._host.emit(event, payload, run=self._run)
+        await self._host.emit(event, payload, run=self._onward())
 
     async def enqueue(
         self,
@@ -105,15 +109,20 @@ class Handling:
         key: str | None = None,
     ) -> bool:
         """Enqueue a job of the same run."""
-        return await self._host.enqueue(queue, payload, delay=delay, key=key, run=self._run)
+        return await self._host.enqueue(queue, payload, delay=delay, key=key, run=self._onward())
 
     async def invoke(
         self, command: Command[T, Any], payload: T, *, timeout: timedelta | None = None
     ) -> Any:
         """Invoke a command in the same run."""
-        return await self._host.invoke(command, payload, timeout=timeout, run=self._run)
+        return await self._host.invoke(command, payload, timeout=timeout, run=self._onward())
 
     async def heartbeat(self, extend_by: timedelta | None = None) -> None:
         """Prolong the job's lease; nothing to do for events and commands."""
         if self._heartbeat is not None:
             await self._heartbeat(self, extend_by)
+
+    def _onward(self) -> RunInfo | None:
+        """Return the run for what the handler sends: settling that does not end it."""
+        run = self.message.run
+        return run and run._replace(is_target=False)

@@ -50,6 +50,11 @@ R = TypeVar("R")
 
 logger = logging.getLogger("purista.host")
 
+DEDUPE_WINDOW = Job._field_defaults["dedupe_window"]
+
+_new = tuple.__new__
+"""Makes a named tuple at half the cost; used where every message pays it."""
+
 REMEMBERED_CANCELLATIONS = 10_000
 """How many cancelled runs a host remembers, so that their jobs that still wait are not begun."""
 
@@ -150,7 +155,7 @@ class Host:
     ) -> R:
         """Invoke a command and return its answer. Raises ``CommandError`` or ``PayloadError``."""
         body = command.schema.dump(payload)
-        message = Message(command.address, body, new_message_id(), run)
+        message = _new(Message, (command.address, body, new_message_id(), run))
         pending = await self.event_bridge.request(message, timeout=timeout or command.timeout)
         answer, error = await pending
         if error is not None:
@@ -160,7 +165,8 @@ class Host:
     async def emit(self, event: Event[T], payload: T, *, run: RunInfo | None = None) -> None:
         """Publish an event. Raises ``PayloadError`` or ``BridgeError``."""
         body = event.schema.dump(payload)
-        await self.event_bridge.publish(Message(event.name, body, new_message_id(), run))
+        message = _new(Message, (event.name, body, new_message_id(), run))
+        await self.event_bridge.publish(message)
 
     async def enqueue(
         self,
@@ -172,8 +178,10 @@ class Host:
         run: RunInfo | None = None,
     ) -> bool:
         """Enqueue a job; False when ``key`` was seen before. Raises ``PayloadError`` or ``BridgeError``."""
-        message = Message(queue.name, queue.schema.dump(payload), new_message_id(), run)
-        return await self.queue_bridge.enqueue(Job(message, queue.max_attempts, delay, key))
+        body = queue.schema.dump(payload)
+        message = _new(Message, (queue.name, body, new_message_id(), run))
+        job = _new(Job, (message, queue.max_attempts, delay, key, DEDUPE_WINDOW))
+        return await self.queue_bridge.enqueue(job)
 
     async def was_cancelled(self, run: RunInfo) -> str:
         """Return why the run's job is not to be begun any more, or an empty text.

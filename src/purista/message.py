@@ -41,18 +41,18 @@ class Message(NamedTuple):
     run: RunInfo | None = None
 
 
-_prefix = os.urandom(8).hex()
+_prefix = f"{os.urandom(8).hex()}-"
 _numbers = itertools.count(1)
 
 
 def new_message_id() -> str:
     """Return an id that no other message has, in this process or another."""
-    return f"{_prefix}-{next(_numbers):x}"
+    return f"{_prefix}{next(_numbers)}"
 
 
 def _renew_prefix() -> None:
     global _prefix
-    _prefix = os.urandom(8).hex()
+    _prefix = f"{os.urandom(8).hex()}-"
 
 
 os.register_at_fork(after_in_child=_renew_prefix)
