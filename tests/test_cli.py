@@ -219,7 +219,7 @@ def test_the_demo_plays_every_policy(capsys: Capture):
         (["next", "shop_app:shop", "-s", "montly"], "did you mean 'monthly'?"),
         (["next", "shop_app:shop", "--from", "soon"], "'soon' is no instant"),
         (["next", "shop_app:shop", "--from", "2027-01-01"], "has no zone"),
-        (["next", "shop_app:shop", "-n", "0"], "0"),
+        (["next", "shop_app:shop", "-n", "0"], "--count"),
         (["trigger", "shop_app:shop", "-s", "hourly", "--payload", "nope"], "cannot read 'nope'"),
         (["trigger", "shop_app:shop", "-s", "hourly", "--payload", "shop_app.py"], "is no JSON"),
         (["trigger", "shop_app:shop"], "schedule"),

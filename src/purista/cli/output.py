@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +16,10 @@ from purista.contract import Command, Schedule
 from purista.expression import Cron, Every, Expression
 from purista.ingress import Decision
 
-out = Console(soft_wrap=True, highlight=False)
+PIPE_WIDTH = 240
+"""Columns of a table that no person reads on a terminal: nothing is folded for a program."""
+
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 talk = Console(stderr=True, soft_wrap=True, highlight=False)
 
 COLOURS = {
