@@ -22,6 +22,7 @@ BLIND_ROUNDS = 100
 
 _SWEEP = 64
 _ZERO = timedelta(0)
+_END = datetime.max.replace(tzinfo=UTC)
 
 
 class ManualClock:
@@ -55,7 +56,9 @@ class ManualClock:
     def next_timer(self) -> datetime | None:
         """When the earliest timer is due, as the wall clock now tells it; None without timers."""
         due = self._earliest()
-        return None if due is None else self._origin + due
+        if due is None:
+            return None
+        return self._origin + due if due <= _END - self._origin else _END
 
     @property
     def sleepers(self) -> int:
@@ -75,7 +78,8 @@ class ManualClock:
         if delay <= _ZERO:
             return asyncio.get_running_loop().call_soon(callback)
         timer = _ManualTimer(self, callback)
-        heapq.heappush(self._heap, (self._elapsed + delay, next(self._numbers), timer))
+        due = self._elapsed + min(delay, timedelta.max - self._elapsed)
+        heapq.heappush(self._heap, (due, next(self._numbers), timer))
         return timer
 
     async def sleep(self, delay: timedelta) -> None:
