@@ -250,9 +250,9 @@ def month_days(days: DayOfMonth, length: int, first_weekday: int) -> int:
 
 def week_days(days: DayOfWeek, length: int, first_weekday: int) -> int:
     """Return the mask of the days that a day-of-week field names in one month."""
-    mask = 0
-    for weekday in days.values:
-        mask |= _EVERY_SEVENTH << (weekday - first_weekday) % 7
+    # Turn the week so that its first bit is the month's first weekday, and repeat it five times.
+    week = (days.mask >> first_weekday | days.mask << 7 - first_weekday) & 0b1111111
+    mask = week * _EVERY_SEVENTH
     for weekday, nth in days.nth:
         all_of_them = _EVERY_SEVENTH << (weekday - first_weekday) % 7 & all_days(length)
         first = (weekday - first_weekday) % 7 + 1

@@ -57,6 +57,9 @@ class Cron:
     at once. Where schedulers disagree about which is meant it must be given. ``seconds=True`` adds
     a leading field for seconds.
 
+    ``deciding_days`` says which day fields restrict anything; ``steady_days`` is the mask of the
+    matching days where neither the weekday nor the length of the month matters, else 0.
+
     Two values are equal when they mean the same, however they are written.
 
     >>> Cron("0 9 * * MON-FRI") == Cron("00 9 * * 1,2,3,4,5")
@@ -77,6 +80,7 @@ class Cron:
     month: Field
     day_of_week: DayOfWeek
     deciding_days: DecidingDays
+    steady_days: int
 
     def __init__(self, text: str, day_rule: DayRule | None = None, seconds: bool = False) -> None:
         fields = _fields(text, day_rule, seconds)
@@ -91,6 +95,7 @@ class Cron:
         put(self, "month", fields[4])
         put(self, "day_of_week", fields[5])
         put(self, "deciding_days", _deciding_days(fields[3], fields[5], self.day_rule))
+        put(self, "steady_days", _steady_days(fields[3], self.deciding_days))
         if not _ever_comes(self):
             raise ExpressionError([_never_problem(self)])
 
@@ -114,8 +119,8 @@ class Cron:
         The month has ``length`` days and begins on ``first_weekday`` (0 is Sunday). Whether the
         month itself matches is not looked at.
         """
-        if self.deciding_days == "none":
-            return cronfield.all_days(length)
+        if self.steady_days:
+            return self.steady_days & cronfield.all_days(length)
         if self.deciding_days == "month":
             return cronfield.month_days(self.day_of_month, length, first_weekday)
         if self.deciding_days == "week":
@@ -270,15 +275,7 @@ _Fields: TypeAlias = tuple[Field, Field, Field, DayOfMonth, Field, DayOfWeek]
 
 
 def _fields(text: str, day_rule: DayRule | None, seconds: bool) -> _Fields:
-    problems = [
-        *_argument_problems(day_rule, seconds),
-        *(_text_problems(text) or _count_problems(text, seconds=seconds is True)),
-    ]
-    if problems:
-        raise ExpressionError(problem.within(f"cron {_shown(text)}") for problem in problems)
-    tokens = _tokens(text)
-    if not seconds:
-        tokens.insert(0, "0")
+    tokens = _tokens(text, day_rule, seconds)
     second, second_mistakes = cronfield.parse_field(cronfield.SECOND, tokens[0])
     minute, minute_mistakes = cronfield.parse_field(cronfield.MINUTE, tokens[1])
     hour, hour_mistakes = cronfield.parse_field(cronfield.HOUR, tokens[2])
@@ -300,18 +297,29 @@ def _fields(text: str, day_rule: DayRule | None, seconds: bool) -> _Fields:
     raise ExpressionError(_field_problems(text, mistakes if seconds else mistakes[1:]))
 
 
-def _tokens(text: str) -> list[str]:
+def _tokens(text: str, day_rule: DayRule | None, seconds: bool) -> list[str]:
+    """Return the texts of the six fields."""
+    problems = [
+        *_argument_problems(day_rule, seconds),
+        *(_text_problems(text) or _count_problems(text, seconds=seconds is True)),
+    ]
+    if problems:
+        raise ExpressionError(problem.within(f"cron {_shown(text)}") for problem in problems)
     tokens = text.split()
     if len(tokens) == 1:
-        return ALIASES[tokens[0].lower()].split()
-    return tokens
+        tokens = ALIASES[tokens[0].lower()].split()
+    return tokens if len(tokens) == 6 else ["0", *tokens]
 
 
-def _argument_problems(day_rule: object, seconds: object) -> Iterator[Problem]:
+def _argument_problems(day_rule: object, seconds: object) -> list[Problem]:
+    problems = []
     if day_rule is not None and day_rule not in DAY_RULES:
-        yield Problem("day_rule", f"unknown word {_shown(day_rule)}", "use 'or' or 'and'")
+        problems.append(
+            Problem("day_rule", f"unknown word {_shown(day_rule)}", "use 'or' or 'and'")
+        )
     if not isinstance(seconds, bool):
-        yield Problem("seconds", f"{_shown(seconds)} is neither True nor False")
+        problems.append(Problem("seconds", f"{_shown(seconds)} is neither True nor False"))
+    return problems
 
 
 def _text_problems(text: object) -> list[Problem]:
@@ -394,12 +402,21 @@ def _rule_problem(text: str, month: DayOfMonth, week: DayOfWeek) -> Problem:
 
 
 def _deciding_days(month: DayOfMonth, week: DayOfWeek, rule: DayRule) -> DecidingDays:
+    """Return which day fields decide, given that a field with every day decides nothing."""
     by_month, by_week = not month.is_all, not week.is_all
     if rule == "or" and not (month.unrestricted or week.unrestricted):
         by_month = by_week = by_month and by_week
     if by_month and by_week:
         return rule
     return "month" if by_month else "week" if by_week else "none"
+
+
+def _steady_days(month: DayOfMonth, deciding: DecidingDays) -> int:
+    """Return the mask of the matching days where it is the same for every month, else 0."""
+    if deciding == "none":
+        return cronfield.all_days(31)
+    varies = month.from_end or month.near_weekday or month.last_weekday
+    return month.mask if deciding == "month" and not varies else 0
 
 
 def _ever_comes(cron: Cron) -> bool:

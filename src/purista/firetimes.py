@@ -2,19 +2,34 @@
 
 Five pure functions. Instants go in as aware datetimes and come out in UTC. The rules - clock
 changes above all - are in ``docs/time.md``. Beyond the years 1970 to 2200 nothing is found.
+
+In each of them ``timezone`` is an IANA name or a ``ZoneInfo``; only a ``Cron`` needs it. ``dst_gap``
+says what a fixed-time cron expression does at a local time that a clock change leaves out:
+``skip`` it, fire at the ``next`` instant that exists, or ``shift`` it by the length of the gap.
+``dst_overlap`` says which of two passes counts where a clock change repeats a local time: ``first``,
+``last`` or ``both``. All raise ``ContractError`` for a naive instant, an unknown zone or word.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Final, Literal, TypeAlias
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
+from purista.crontimes import CronTimes
 from purista.errors import ContractError, Problem
-from purista.expression import EARLIEST, EPOCH, LATEST, Cron, Every, Expression, Once
-from purista.zone import Transition, transitions, zone_names, zone_of, zone_problems
+from purista.expression import EARLIEST, LATEST, Cron, Every, Expression, Once
+from purista.wallclock import Run
+from purista.zone import (
+    Transition,
+    offsets_of,
+    transitions_between,
+    zone_names,
+    zone_of,
+    zone_problems,
+)
 
 __all__ = [
     "DST_GAPS",
@@ -31,18 +46,17 @@ __all__ = [
     "previous_before",
     "transitions",
     "zone_names",
-    "zone_of",
     "zone_problems",
 ]
 
 DstGap: TypeAlias = Literal["skip", "next", "shift"]
 DstOverlap: TypeAlias = Literal["first", "last", "both"]
 
-DST_GAPS: Final = ("skip", "next", "shift")
-"""What a fixed time does that falls into a gap."""
+DST_GAPS: Final[tuple[str, ...]] = get_args(DstGap)
+"""The words of ``dst_gap``; the first is the default."""
 
-DST_OVERLAPS: Final = ("first", "last", "both")
-"""What a fixed time does that an overlap repeats."""
+DST_OVERLAPS: Final[tuple[str, ...]] = get_args(DstOverlap)
+"""The words of ``dst_overlap``; the first is the default."""
 
 
 def between(
@@ -54,17 +68,15 @@ def between(
     dst_gap: str = "skip",
     dst_overlap: str = "first",
 ) -> Iterator[datetime]:
-    """Yield the nominal times from ``start`` to ``end``, both inclusive, in UTC, lazily."""
-    zone = zone_of(timezone)
-    first, last = max(_utc("start", start), EARLIEST), min(_utc("end", end), LATEST)
-    _check_words(dst_gap, dst_overlap)
-    match expression:
-        case Once(at=at):
-            return iter([at] if first <= at <= last else [])
-        case Every():
-            return _every(expression, first, last)
-        case Cron():
-            return _cron(expression, zone, first, last, dst_gap, dst_overlap)
+    """Yield the nominal times from ``start`` to ``end``, both inclusive, ascending and lazily.
+
+    >>> day = datetime(2027, 3, 28, tzinfo=UTC)
+    >>> hours = between(Cron("0 2-4 * * *"), "Europe/Berlin", day, day + timedelta(days=1))
+    >>> [str(hour) for hour in hours]
+    ['2027-03-28 01:00:00+00:00', '2027-03-28 02:00:00+00:00', '2027-03-29 00:00:00+00:00']
+    """
+    found = _runs(expression, timezone, start, end, dst_gap, dst_overlap)
+    return chain.from_iterable(map(base.__add__, distances) for base, distances in found)
 
 
 def next_after(
@@ -76,13 +88,17 @@ def next_after(
     dst_overlap: str = "first",
 ) -> datetime | None:
     """Return the first nominal time after ``instant``, or None when there is none."""
-    after = max(_utc("instant", instant), EARLIEST - _TICK)
-    if after >= LATEST:
-        return None
-    found = between(
-        expression, timezone, after + _TICK, LATEST, dst_gap=dst_gap, dst_overlap=dst_overlap
-    )
-    return next(found, None)
+    at = _utc("instant", instant)
+    match expression:
+        case Cron():
+            times = _cron_times(expression, timezone, dst_gap, dst_overlap)
+            return times.first_from(at.replace(microsecond=0) + _SECOND)
+        case Every():
+            _check(timezone, dst_gap, dst_overlap)
+            return _every_from(expression, max(at + _TICK, EARLIEST))
+        case Once():
+            _check(timezone, dst_gap, dst_overlap)
+            return expression.at if at < expression.at else None
 
 
 def previous_before(
@@ -94,19 +110,17 @@ def previous_before(
     dst_overlap: str = "first",
 ) -> datetime | None:
     """Return the last nominal time before ``instant``, or None when there is none."""
-    end = min(_utc("instant", instant) - _TICK, LATEST)
-    days = 2
-    while end >= EARLIEST:
-        start = max(end - timedelta(days=days), EARLIEST)
-        found = None
-        for found in between(  # noqa: B007
-            expression, timezone, start, end, dst_gap=dst_gap, dst_overlap=dst_overlap
-        ):
-            pass
-        if found is not None or start == EARLIEST:
-            return found
-        end, days = start - _TICK, days * 4
-    return None
+    at = _utc("instant", instant)
+    match expression:
+        case Cron():
+            times = _cron_times(expression, timezone, dst_gap, dst_overlap)
+            return times.last_to((at - _TICK).replace(microsecond=0))
+        case Every():
+            _check(timezone, dst_gap, dst_overlap)
+            return _every_to(expression, min(at - _TICK, LATEST))
+        case Once():
+            _check(timezone, dst_gap, dst_overlap)
+            return expression.at if expression.at < at else None
 
 
 def contains(
@@ -117,11 +131,11 @@ def contains(
     dst_gap: str = "skip",
     dst_overlap: str = "first",
 ) -> bool:
-    """Whether ``instant`` is a nominal time."""
-    found = between(
-        expression, timezone, instant, instant, dst_gap=dst_gap, dst_overlap=dst_overlap
-    )
-    return next(found, None) is not None
+    """Whether ``instant`` is a nominal time, exactly."""
+    at = _utc("instant", instant)
+    before = at - _TICK
+    found = next_after(expression, timezone, before, dst_gap=dst_gap, dst_overlap=dst_overlap)
+    return found == at
 
 
 def count_between(
@@ -134,88 +148,112 @@ def count_between(
     dst_overlap: str = "first",
 ) -> int:
     """Return how many nominal times lie from ``start`` to ``end``, both inclusive."""
-    found = between(expression, timezone, start, end, dst_gap=dst_gap, dst_overlap=dst_overlap)
-    return sum(1 for _ in found)
+    if isinstance(expression, Every):
+        _check(timezone, dst_gap, dst_overlap)
+        first, last = _window(start, end)
+        at = _every_from(expression, first)
+        return 0 if at is None or at > last else (last - at) // expression.interval + 1
+    found = _runs(expression, timezone, start, end, dst_gap, dst_overlap)
+    return sum(len(distances) for _, distances in found)
 
 
+def transitions(timezone: str | ZoneInfo, start: datetime, end: datetime) -> Iterator[Transition]:
+    """Yield the zone's changes of offset from ``start`` to ``end``, both inclusive, lazily."""
+    first, last = _window(start, end)
+    return transitions_between(zone_of(timezone), first, last)
+
+
+_ZERO: Final = timedelta(0)
 _TICK: Final = timedelta(microseconds=1)
-_DAY: Final = timedelta(days=1)
+_SECOND: Final = timedelta(seconds=1)
+_RUN_LENGTH: Final = 1024
+_BEFORE: Final = EARLIEST - timedelta(days=9)
+_AFTER: Final = LATEST + timedelta(days=9)
+
+
+def _runs(
+    expression: Expression,
+    timezone: str | ZoneInfo,
+    start: datetime,
+    end: datetime,
+    dst_gap: str,
+    dst_overlap: str,
+) -> Iterator[Run]:
+    first, last = _window(start, end)
+    match expression:
+        case Cron():
+            times = _cron_times(expression, timezone, dst_gap, dst_overlap)
+            return times.runs(_whole_from(first), last.replace(microsecond=0))
+        case Every():
+            _check(timezone, dst_gap, dst_overlap)
+            return _every_runs(expression, first, last)
+        case Once():
+            _check(timezone, dst_gap, dst_overlap)
+            return iter([(expression.at, (_ZERO,))] if first <= expression.at <= last else [])
+
+
+def _cron_times(cron: Cron, timezone: str | ZoneInfo, dst_gap: str, dst_overlap: str) -> CronTimes:
+    zone = _check(timezone, dst_gap, dst_overlap)
+    if cron.is_fixed_time:
+        return CronTimes(cron, offsets_of(zone), dst_gap, dst_overlap)
+    return CronTimes(cron, offsets_of(zone), "skip", "both")
+
+
+def _whole_from(instant: datetime) -> datetime:
+    whole = instant.replace(microsecond=0)
+    return whole if whole == instant else whole + _SECOND
+
+
+def _every_from(every: Every, first: datetime) -> datetime | None:
+    ahead = (every.anchor - first) % every.interval
+    return first + ahead if ahead <= LATEST - first else None
+
+
+def _every_to(every: Every, last: datetime) -> datetime | None:
+    back = (last - every.anchor) % every.interval
+    return last - back if back <= last - EARLIEST else None
+
+
+def _every_runs(every: Every, first: datetime, last: datetime) -> Iterator[Run]:
+    at = _every_from(every, first)
+    while at is not None and at <= last:
+        count = min((last - at) // every.interval + 1, _RUN_LENGTH)
+        yield at, tuple([every.interval * step for step in range(count)])
+        at = _every_from(every, at + every.interval * (count - 1) + _TICK)
+
+
+def _window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    return max(_utc("start", start), EARLIEST), min(_utc("end", end), LATEST)
 
 
 def _utc(place: str, instant: object) -> datetime:
+    """Return an instant in UTC; one out of bounds becomes another out of bounds."""
     if not isinstance(instant, datetime):
         found = f"{type(instant).__name__} is no instant"
         raise ContractError([Problem(place, found, "use an aware datetime")])
-    if instant.utcoffset() is None:
+    if instant.tzinfo is UTC and _BEFORE <= instant <= _AFTER:
+        return instant
+    offset = instant.utcoffset()
+    if offset is None:
         remedy = "give it a zone, such as tzinfo=datetime.UTC"
         raise ContractError([Problem(place, f"{instant} is naive", remedy)])
-    if instant - EPOCH < EARLIEST - EPOCH - _DAY:
-        return EARLIEST - _DAY
-    return min(instant, LATEST + _DAY).astimezone(UTC)
+    if instant.year < _BEFORE.year:
+        return _BEFORE
+    return instant.astimezone(UTC) if instant.year <= _AFTER.year else _AFTER
 
 
-def _check_words(dst_gap: object, dst_overlap: object) -> None:
+def _check(timezone: str | ZoneInfo, dst_gap: object, dst_overlap: object) -> ZoneInfo:
     problems = []
     if dst_gap not in DST_GAPS:
-        problems.append(Problem("dst_gap", f"unknown word {dst_gap!r}", "use skip, next or shift"))
+        problems.append(Problem("dst_gap", f"unknown word {dst_gap!r}", _one_of(DST_GAPS)))
     if dst_overlap not in DST_OVERLAPS:
-        problems.append(
-            Problem("dst_overlap", f"unknown word {dst_overlap!r}", "use first, last or both")
-        )
+        found = f"unknown word {dst_overlap!r}"
+        problems.append(Problem("dst_overlap", found, _one_of(DST_OVERLAPS)))
     if problems:
-        raise ContractError(problems)
+        zone = timezone.key if isinstance(timezone, ZoneInfo) else timezone
+        raise ContractError([*problems, *zone_problems(zone)])
+    return zone_of(timezone)
 
 
-def _every(every: Every, first: datetime, last: datetime) -> Iterator[datetime]:
-    at = first + (every.anchor - first) % every.interval
-    while at <= last:
-        yield at
-        at += every.interval
-
-
-def _cron(
-    cron: Cron, zone: ZoneInfo, first: datetime, last: datetime, dst_gap: str, dst_overlap: str
-) -> Iterator[datetime]:
-    pending: list[datetime] = []
-    given: datetime | None = None
-    day, end = (first - 3 * _DAY).date(), (last + 3 * _DAY).date()
-    while day <= end:
-        for local in _local_times(cron, day):
-            for instant in _instants(cron, zone, local, dst_gap, dst_overlap):
-                heapq.heappush(pending, instant)
-        day += _DAY
-        safe = min(datetime.combine(day, time(), UTC) - 2 * _DAY, last)
-        while pending and (pending[0] <= safe or day > end):
-            instant = heapq.heappop(pending)
-            if first <= instant <= last and instant != given:
-                given = instant
-                yield instant
-
-
-def _local_times(cron: Cron, day: date) -> Iterator[datetime]:
-    month_start = day.replace(day=1)
-    length = ((month_start + 31 * _DAY).replace(day=1) - month_start).days
-    days = cron.days(length, month_start.isoweekday() % 7)
-    if cron.month.mask >> day.month & 1 and days >> day.day & 1:
-        for hour in cron.hour.values:
-            for minute in cron.minute.values:
-                for second in cron.second.values:
-                    yield datetime.combine(day, time(hour, minute, second))
-
-
-def _instants(
-    cron: Cron, zone: ZoneInfo, local: datetime, dst_gap: str, dst_overlap: str
-) -> list[datetime]:
-    early = local.replace(tzinfo=zone).astimezone(UTC)
-    late = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    if early == late:
-        return [early]
-    if early < late:
-        if not cron.is_fixed_time or dst_overlap == "both":
-            return [early, late]
-        return [early if dst_overlap == "first" else late]
-    if not cron.is_fixed_time or dst_gap == "skip":
-        return []
-    if dst_gap == "shift":
-        return [early]
-    return [change.instant for change in transitions(zone, late, early)]
+def _one_of(words: tuple[str, ...]) -> str:
+    return f"use one of: {', '.join(words)}"
