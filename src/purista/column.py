@@ -17,6 +17,7 @@ from purista.wire import (
     flag,
     instant,
     milliseconds,
+    positive_duration,
     record,
     text,
     word,
@@ -54,8 +55,8 @@ SCHEDULE_COLUMNS: tuple[Column, ...] = (
     Column("misfireGraceMs", "misfire_grace", duration, milliseconds),
     Column("catchUpWindowMs", "catch_up_window", duration, milliseconds),
     Column("maxCatchUpCount", "max_catch_up", count, anything),
-    Column("runTimeoutMs", "run_timeout", duration, milliseconds),
-    Column("dedupeWindowMs", "dedupe_window", duration, milliseconds),
+    Column("runTimeoutMs", "run_timeout", positive_duration, milliseconds),
+    Column("dedupeWindowMs", "dedupe_window", positive_duration, milliseconds),
     Column("idempotencyKey", "idempotency_key", text, anything),
     Column("payload", "payload", anything, copied),
     Column("completedBy", "completed_by", text, anything),
@@ -68,9 +69,9 @@ MESSAGE_COLUMNS: Mapping[TargetKind, tuple[Column, ...]] = {
     "event": (),
     "queue": (
         Column("maxAttempts", "max_attempts", count, anything),
-        Column("leaseMs", "lease", duration, milliseconds),
+        Column("leaseMs", "lease", positive_duration, milliseconds),
         Column("backoff", "backoff", backoff, write_backoff),
     ),
-    "command": (Column("timeoutMs", "timeout", duration, milliseconds),),
+    "command": (Column("timeoutMs", "timeout", positive_duration, milliseconds),),
 }
 """What a message says besides its name and its schemas, by kind."""

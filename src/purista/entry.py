@@ -6,6 +6,7 @@ and none checked against another yet. Both raise ``WrongValueError`` with every 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,15 +16,25 @@ from purista.contract import (
     Schedule,
     Target,
     TargetKind,
-    name_problems,
     near,
-    service_problems,
     target_kind,
 )
 from purista.errors import Problem
 from purista.meaning import TargetFacts
 from purista.service import Service
-from purista.wire import WrongValueError, fields, inside, record, schema, shown, text, wrong
+from purista.wire import (
+    WrongValueError,
+    fields,
+    inside,
+    name,
+    record,
+    schema,
+    service_name,
+    service_version,
+    shown,
+    text,
+    wrong,
+)
 
 KINDS: Mapping[TargetKind, str] = {"event": "events", "queue": "queues", "command": "commands"}
 """Kinds of messages, and the list of a service that holds them."""
@@ -71,13 +82,18 @@ def schedule_entry(schedule: Schedule, fingerprint: str) -> dict[str, Any]:
         "fingerprint": fingerprint,
         "targetKind": target_kind(target),
         "targetName": target.name,
-        "targetServiceName": target.service_name,
-        "targetServiceVersion": target.service_version,
+        **target_service(target.service_name, target.service_version),
         "payloadSchema": target.schema.document,
         **_written(schedule, SCHEDULE_COLUMNS),
     }
     options = _written(target, MESSAGE_COLUMNS[target_kind(target)])
     return made | ({"targetOptions": options} if options else {})
+
+
+def target_service(service: str, version: str) -> dict[str, str]:
+    """Write the service of a target, where it is known."""
+    known = {"targetServiceName": service, "targetServiceVersion": version}
+    return {field: value for field, value in known.items() if value}
 
 
 def service_entry(service: Service) -> dict[str, Any]:
@@ -89,7 +105,7 @@ def service_entry(service: Service) -> dict[str, Any]:
     }
     for plural in KINDS.values():
         messages: Mapping[str, Target] = getattr(service, plural)
-        made[plural] = [_message_entry(messages[name]) for name in sorted(messages)]
+        made[plural] = [_message_entry(messages[each]) for each in sorted(messages)]
     return made
 
 
@@ -100,20 +116,15 @@ def read_schedule(entry: Mapping[str, Any]) -> ReadSchedule:
         lambda: fields(entry, readers, _REQUIRED),
         lambda: _target(entry),
     )
-    service_name = found.get("serviceName", target.service_name)
-    service_version = found.get("serviceVersion", target.service_version)
-    problems = [
-        *_renamed("name", name_problems("", found["name"])),
-        *_service_problems("serviceName", "serviceVersion", service_name, service_version),
-    ]
+    service = found.get("serviceName", target.service_name)
+    version = found.get("serviceVersion", target.service_version)
+    if not service or not version:
+        remedy = "name the service, or that of the target (targetServiceName and -Version)"
+        raise wrong("name and version are missing", remedy, "serviceName")
     options = {each.attribute: found[each.name] for each in SCHEDULE_COLUMNS if each.name in found}
-    read = ReadSchedule(service_name, service_version, found["name"], target, options)
+    read = ReadSchedule(service, version, found["name"], target, options)
     if found.get("id", read.id) != read.id:
-        problems.append(
-            Problem("id", f"{shown(found['id'])} is another schedule's", f"write '{read.id}'")
-        )
-    if problems:
-        raise WrongValueError(problems)
+        raise wrong(f"{shown(found['id'])} is another schedule's", f"write '{read.id}'", "id")
     return read
 
 
@@ -122,24 +133,18 @@ def read_service(entry: Any) -> ReadService:
     given = record(entry)
     required = {"name": "name the service", "version": "write a text, such as '1'"}
     found, messages = _both(lambda: fields(given, _SERVICE, required), lambda: _messages(given))
-    problems = list(_service_problems("name", "version", found["name"], found["version"]))
-    if problems:
-        raise WrongValueError(problems)
-    name, version = found["name"], found["version"]
-    owned = [
-        each._replace(facts=each.facts._replace(service_name=name, service_version=version))
-        for each in messages
-    ]
-    return ReadService(name, version, found.get("description", ""), owned)
+    owner = {"service_name": found["name"], "service_version": found["version"]}
+    owned = [each._replace(facts=each.facts._replace(**owner)) for each in messages]
+    return ReadService(found["name"], found["version"], found.get("description", ""), owned)
 
 
 def unknown_fields(entry: Mapping[str, Any], known: Iterable[str]) -> list[tuple[str, str]]:
     """Return each field that has no meaning here, with the one that its author may mean, or ''."""
     names = set(known)
     found = []
-    for name in sorted(entry.keys() - names):
-        remedy = near(name, names)
-        found.append((name, remedy if remedy.startswith("did you mean") else ""))
+    for field in sorted(entry.keys() - names):
+        remedy = near(field, names)
+        found.append((field, remedy if remedy.startswith("did you mean") else ""))
     return found
 
 
@@ -191,12 +196,9 @@ def _target(entry: Mapping[str, Any]) -> TargetFacts:
         options = _read(MESSAGE_COLUMNS[kind], found.get("targetOptions", {}))
     except WrongValueError as error:
         raise WrongValueError(inside("targetOptions", each) for each in error.problems) from None
-    name = found["targetName"]
-    problems = list(_renamed("targetName", name_problems("", name)))
-    if problems:
-        raise WrongValueError(problems)
     service = (found.get("targetServiceName", ""), found.get("targetServiceVersion", ""))
-    return TargetFacts(kind, name, *service, found.get("payloadSchema", {}), options)
+    document = found.get("payloadSchema", {})
+    return TargetFacts(kind, found["targetName"], *service, document, options)
 
 
 def _messages(given: Mapping[str, Any]) -> list[ReadMessage]:
@@ -212,9 +214,10 @@ def _messages(given: Mapping[str, Any]) -> list[ReadMessage]:
                 found.append(_message(kind, record(entry)))
             except WrongValueError as error:
                 problems += [inside(f"{plural}[{index}]", each) for each in error.problems]
-    names = [(each.facts.kind, each.facts.name) for each in found]
-    for kind, name in sorted({each for each in names if names.count(each) > 1}):
-        problems.append(Problem(KINDS[kind], f"{kind} '{name}' is there twice"))
+    met = Counter((each.facts.kind, each.facts.name) for each in found)
+    for (kind, known), times in sorted(met.items()):
+        if times > 1:
+            problems.append(Problem(KINDS[kind], f"{kind} '{known}' is there twice"))
     if problems:
         raise WrongValueError(problems)
     return found
@@ -225,9 +228,6 @@ def _message(kind: TargetKind, entry: Mapping[str, Any]) -> ReadMessage:
         lambda: fields(entry, _MESSAGE, {"name": f"name the {kind}"}),
         lambda: _read(MESSAGE_COLUMNS[kind], entry),
     )
-    problems = list(_renamed("name", name_problems("", found["name"])))
-    if problems:
-        raise WrongValueError(problems)
     facts = TargetFacts(kind, found["name"], "", "", found.get("payloadSchema", {}), options)
     return ReadMessage(facts, found.get("returnsSchema", {}))
 
@@ -235,18 +235,6 @@ def _message(kind: TargetKind, entry: Mapping[str, Any]) -> ReadMessage:
 def _read(columns: tuple[Column, ...], given: Mapping[str, Any]) -> dict[str, Any]:
     found = fields(given, {each.name: each.read for each in columns})
     return {each.attribute: found[each.name] for each in columns if each.name in found}
-
-
-def _service_problems(
-    name_place: str, version_place: str, name: str, version: str
-) -> Iterable[Problem]:
-    for problem in service_problems(name, version):
-        place = name_place if problem.place.endswith("name") else version_place
-        yield Problem(place, problem.message, problem.remedy)
-
-
-def _renamed(place: str, problems: Iterable[Problem]) -> Iterable[Problem]:
-    return (Problem(place, each.message, each.remedy) for each in problems)
 
 
 def _kind(value: Any) -> TargetKind:
@@ -260,9 +248,9 @@ Readers = Mapping[str, Callable[[Any], Any]]
 
 _IDENTITY: Readers = {
     "id": text,
-    "name": text,
-    "serviceName": text,
-    "serviceVersion": text,
+    "name": name,
+    "serviceName": service_name,
+    "serviceVersion": service_version,
     "fingerprint": text,
 }
 _REQUIRED = {"name": "name the schedule", "expression": "say when"}
@@ -272,14 +260,14 @@ _TARGET_REQUIRED = {
 }
 _TARGET: Readers = {
     "targetKind": _kind,
-    "targetName": text,
-    "targetServiceName": text,
-    "targetServiceVersion": text,
+    "targetName": name,
+    "targetServiceName": service_name,
+    "targetServiceVersion": service_version,
     "targetOptions": record,
     "payloadSchema": schema,
 }
-_SERVICE: Readers = {"name": text, "version": text, "description": text}
-_MESSAGE: Readers = {"name": text, "payloadSchema": schema, "returnsSchema": schema}
+_SERVICE: Readers = {"name": service_name, "version": service_version, "description": text}
+_MESSAGE: Readers = {"name": name, "payloadSchema": schema, "returnsSchema": schema}
 
 SCHEDULE_FIELDS = frozenset({*_IDENTITY, *_TARGET, *(each.name for each in SCHEDULE_COLUMNS)})
 """The names of all fields of a schedule's entry."""

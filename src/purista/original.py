@@ -15,7 +15,7 @@ from typing import Any
 from purista.errors import Problem
 from purista.expression import EPOCH
 from purista.payload import Schema, key_problems, rfc3339
-from purista.wire import shown
+from purista.wire import WrongValueError, schema, shown
 
 KEPT: Mapping[str, str] = {
     "parameterSchema": "a message has a payload only; put what handlers need into the payload",
@@ -74,10 +74,11 @@ def _key_notes(made: dict[str, Any], place: str) -> Iterator[Problem]:
     key = made.get("idempotencyKey")
     if not isinstance(key, str):
         return
-    document = made.get("payloadSchema", {})
-    schema = Schema.from_json_schema(document if isinstance(document, dict) else {})
-    reasons = key_problems(key, schema, "")
-    if not reasons:
+    try:
+        document = schema(made.get("payloadSchema", {}))
+    except WrongValueError:
+        return
+    if not key_problems(key, Schema.from_json_schema(document), ""):
         return
     made[ORIGINAL_KEY] = made.pop("idempotencyKey")
     yield Problem(

@@ -24,6 +24,7 @@ from purista.entry import (
     message_fields,
     read_schedule,
     read_service,
+    target_service,
     unknown_fields,
 )
 from purista.errors import ManifestError, Problem
@@ -65,7 +66,7 @@ def _document(text: str | bytes) -> dict[str, Any]:
     else:
         found = list(json_problems(document))
         if found:
-            raise ManifestError(found)
+            raise ManifestError(Problem(each.place[:80], each.message) for each in found)
         if isinstance(document, dict):
             return document
         reason = f"{shown(document)} is no object"
@@ -112,6 +113,7 @@ class _Reading:
     def _services(self, entries: Any) -> list[dict[str, Any]]:
         made: dict[tuple[str, str], dict[str, Any]] = {}
         for place, entry in self._items("services", entries):
+            self._look_at_service(entry, place)
             read = self._read(place, lambda entry=entry: read_service(entry))
             if read is None:
                 continue
@@ -119,23 +121,13 @@ class _Reading:
                 self.problems.append(
                     Problem(place, f"'{read.name}.v{read.version}' is there twice")
                 )
-            made[read.name, read.version] = self._service(read, entry, place)
+            made[read.name, read.version] = _normal_service(read, entry)
         return [made[key] for key in sorted(made)]
-
-    def _service(self, read: ReadService, entry: dict[str, Any], place: str) -> dict[str, Any]:
-        self._look_for_unknown(entry, SERVICE_FIELDS, place)
-        made = entry | {"description": read.description}
-        for kind, plural in KINDS.items():
-            known = {each.facts.name: each for each in read.messages if each.facts.kind == kind}
-            given = {each["name"]: each for each in entry.get(plural) or ()}
-            for index, each in enumerate(entry.get(plural) or ()):
-                self._look_for_unknown(each, message_fields(kind), f"{place}.{plural}[{index}]")
-            made[plural] = [_normal_message(known[name], given[name]) for name in sorted(known)]
-        return made
 
     def _schedules(self, entries: Any) -> list[dict[str, Any]]:
         made: dict[str, dict[str, Any]] = {}
         for place, entry in self._items("schedules", entries):
+            self._look_at_schedule(entry, place)
             read = self._read(place, lambda entry=entry: read_schedule(record(entry)))
             if read is None:
                 continue
@@ -146,13 +138,6 @@ class _Reading:
         return [made[key] for key in sorted(made)]
 
     def _schedule(self, read: ReadSchedule, entry: dict[str, Any], place: str) -> dict[str, Any]:
-        kind, expression = read.target.kind, entry["expression"]
-        self._look_for_unknown(entry, SCHEDULE_FIELDS, place)
-        self._look_for_unknown(
-            expression, EXPRESSION_FIELDS[expression["kind"]], f"{place}.expression"
-        )
-        options = {column.name for column in MESSAGE_COLUMNS[kind]}
-        self._look_for_unknown(entry.get("targetOptions") or {}, options, f"{place}.targetOptions")
         made = _normal_schedule(read, entry)
         if not self.keeps_all:
             self._check_fingerprint(made, entry, place)
@@ -183,8 +168,30 @@ class _Reading:
             self.problems += [inside(place, problem) for problem in error.problems]
             return None
 
-    def _look_for_unknown(self, entry: Mapping[str, Any], known: Iterable[str], place: str) -> None:
+    def _look_at_service(self, entry: Any, place: str) -> None:
+        self._look_for_unknown(entry, SERVICE_FIELDS, place)
+        for kind, plural in KINDS.items():
+            messages = entry.get(plural) if isinstance(entry, dict) else None
+            for index, each in enumerate(messages if isinstance(messages, list) else ()):
+                self._look_for_unknown(each, message_fields(kind), f"{place}.{plural}[{index}]")
+
+    def _look_at_schedule(self, entry: Any, place: str) -> None:
+        self._look_for_unknown(entry, SCHEDULE_FIELDS, place)
+        if not isinstance(entry, dict):
+            return
+        for kind, known in EXPRESSION_FIELDS.items():
+            expression = entry.get("expression")
+            if isinstance(expression, dict) and expression.get("kind") == kind:
+                self._look_for_unknown(expression, known, f"{place}.expression")
+        for kind, columns in MESSAGE_COLUMNS.items():
+            if entry.get("targetKind") == kind:
+                names = {each.name for each in columns}
+                self._look_for_unknown(entry.get("targetOptions"), names, f"{place}.targetOptions")
+
+    def _look_for_unknown(self, entry: Any, known: Iterable[str], place: str) -> None:
         """A field that looks like a slip is a problem; any other is kept, and noted."""
+        if not isinstance(entry, dict):
+            return
         for name, remedy in unknown_fields(entry, known):
             if name in ORIGINAL_FIELDS or name.startswith("x-"):
                 continue
@@ -205,19 +212,27 @@ def _normal_schedule(read: ReadSchedule, entry: Mapping[str, Any]) -> dict[str, 
         if options[each.attribute] is not None
     }
     made = {
-        **{name: value for name, value in entry.items() if value is not None},
+        **_without_null(entry),
         **written,
-        "expression": {**entry["expression"], **written["expression"]},
+        "expression": _without_null(entry["expression"]) | written["expression"],
         "id": read.id,
         "serviceName": read.service_name,
         "serviceVersion": read.service_version,
-        "targetServiceName": target.service_name,
-        "targetServiceVersion": target.service_version,
+        **target_service(target.service_name, target.service_version),
         "payloadSchema": dict(target.document),
     }
     if target.options:
         made["targetOptions"] = {**given_options, **_written(target.kind, target.options)}
     made["fingerprint"] = fingerprint_of(read.id, target, options)
+    return made
+
+
+def _normal_service(read: ReadService, entry: dict[str, Any]) -> dict[str, Any]:
+    made = entry | {"description": read.description}
+    for kind, plural in KINDS.items():
+        known = {each.facts.name: each for each in read.messages if each.facts.kind == kind}
+        given = {each["name"]: each for each in entry.get(plural) or ()}
+        made[plural] = [_normal_message(known[name], given[name]) for name in sorted(known)]
     return made
 
 
@@ -234,6 +249,10 @@ def _with_defaults(kind: TargetKind, options: Mapping[str, Any]) -> dict[str, An
 
 def _written(kind: TargetKind, options: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: each.write(options[each.attribute]) for each in MESSAGE_COLUMNS[kind]}
+
+
+def _without_null(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if value is not None}
 
 
 def _default(column: Column) -> Any:

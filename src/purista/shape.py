@@ -17,6 +17,9 @@ Alternative: TypeAlias = dict[str, Any]
 MAX_ALTERNATIVES = 256
 """More ways through a schema than this are not looked at; a person could not read them either."""
 
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+_LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_SINGLE = frozenset({"additionalProperties", "items", "not", "if", "then", "else", "contains"})
 _COMBINATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
 
 
@@ -73,6 +76,36 @@ def takes_more(way: Alternative) -> bool:
     return bool(
         "properties" not in way or way.get("additionalProperties") or way.get("patternProperties")
     )
+
+
+def malformed(schema: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield where a JSON Schema is none, and what it should be there; only what is read here.
+
+    >>> list(malformed({"properties": {"a": {"type": 5}}}))
+    [('properties.a.type', 'a word or a list of words')]
+    """
+    if not isinstance(schema, Mapping):
+        if not isinstance(schema, bool):
+            yield place, "an object"
+        return
+    for keyword, value in schema.items():
+        here = f"{place}.{keyword}" if place else str(keyword)
+        if keyword in _NAMED and isinstance(value, Mapping):
+            for name, part in value.items():
+                yield from malformed(part, f"{here}.{name}")
+        elif keyword in _NAMED:
+            yield here, "an object"
+        elif keyword in _LISTS and isinstance(value, list):
+            for index, part in enumerate(value):
+                yield from malformed(part, f"{here}[{index}]")
+        elif keyword in _LISTS or (keyword == "enum" and not isinstance(value, list)):
+            yield here, "a list"
+        elif keyword in _SINGLE:
+            yield from malformed(value, here)
+        elif keyword == "required" and not _are_texts(value):
+            yield here, "a list of names"
+        elif keyword == "type" and not (isinstance(value, str) or _are_texts(value)):
+            yield here, "a word or a list of words"
 
 
 def field_names(document: Any) -> Iterator[str]:
@@ -161,3 +194,7 @@ def _matches(pattern: str, name: str) -> bool:
         return re.search(pattern, name) is not None
     except re.error:
         return False
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from purista.contract import Backoff, near
+from purista.contract import Backoff, name_problems, near, service_problems
 from purista.errors import ContractError, Problem
 from purista.expression import EPOCH, Cron, Every, Expression, Once
 from purista.jsonvalue import compact
 from purista.payload import rfc3339
+from purista.shape import malformed
 from purista.zone import zone_problems
 
 
@@ -65,6 +66,13 @@ def duration(value: Any) -> timedelta:
         return timedelta(milliseconds=number)
     except OverflowError:
         raise wrong(f"{shown(value)} milliseconds are too many") from None
+
+
+def positive_duration(value: Any) -> timedelta:
+    """Read whole milliseconds, at least one."""
+    if _whole(value) == 0:
+        raise wrong("0 is too short", "use at least 1 millisecond")
+    return duration(value)
 
 
 def milliseconds(value: timedelta) -> int:
@@ -123,10 +131,28 @@ def word(known: type[StrEnum]) -> Callable[[Any], str]:
 
 
 def schema(value: Any) -> dict[str, Any]:
-    """Read a JSON Schema; whether it is a right one is seen when it is used."""
+    """Read a JSON Schema; what the rest of this package reads in it is well formed."""
     if value is True:
         return {}
+    found = list(malformed(record(value)))
+    if found:
+        raise WrongValueError(Problem(place, f"is not {what}") for place, what in found)
     return record(value)
+
+
+def name(value: Any) -> str:
+    """Read a name that every scheduler can carry."""
+    return _checked(value, name_problems("", value))
+
+
+def service_name(value: Any) -> str:
+    """Read the name of a service."""
+    return _checked(value, service_problems(value, "1"))
+
+
+def service_version(value: Any) -> str:
+    """Read the version of a service."""
+    return _checked(text(value), service_problems("A", value))
 
 
 def expression(value: Any) -> Expression:
@@ -157,11 +183,11 @@ def write_expression(value: Expression) -> dict[str, Any]:
 
 def backoff(value: Any) -> Backoff:
     """Read a queue's backoff."""
-    found = fields(record(value), {name: read for name, (_, read) in _BACKOFF.items()})
+    found = fields(record(value), {field: read for field, (_, read) in _BACKOFF.items()})
     try:
-        return Backoff(**{_BACKOFF[name][0]: each for name, each in found.items()})
+        return Backoff(**{_BACKOFF[field][0]: each for field, each in found.items()})
     except ContractError as error:
-        raise WrongValueError(error.problems) from None
+        raise _placed("", error) from None
 
 
 def write_backoff(value: Backoff) -> dict[str, Any]:
@@ -186,15 +212,15 @@ def fields(
     """
     found: dict[str, Any] = {}
     problems: list[Problem] = []
-    for name, read in readers.items():
-        if given.get(name) is None:
-            if required and name in required:
-                problems.append(Problem(name, "missing", required[name]))
+    for field, read in readers.items():
+        if given.get(field) is None:
+            if required and field in required:
+                problems.append(Problem(field, "missing", required[field]))
             continue
         try:
-            found[name] = read(given[name])
+            found[field] = read(given[field])
         except WrongValueError as error:
-            problems += [inside(name, problem) for problem in error.problems]
+            problems += [inside(field, problem) for problem in error.problems]
     if problems:
         raise WrongValueError(problems)
     return found
@@ -207,11 +233,10 @@ def number(value: Any) -> float:
     return float(value)
 
 
-def inside(name: str, problem: Problem) -> Problem:
-    """Return a problem as it is seen from the object that has the field ``name``."""
-    inner = problem.place
-    joined = f"{name}{inner}" if inner.startswith("[") else f"{name}.{inner}"
-    return Problem(joined if inner else name, problem.message, problem.remedy)
+def inside(field: str, problem: Problem) -> Problem:
+    """Return a problem as it is seen from the object that has the field."""
+    place = f"{field}.{problem.place}" if problem.place else field
+    return Problem(place, problem.message, problem.remedy)
 
 
 def shown(value: object) -> str:
@@ -222,6 +247,13 @@ def shown(value: object) -> str:
         return "an object"
     plain = repr(value) if isinstance(value, str) else json.dumps(value)
     return plain if len(plain) <= 60 else f"{plain[:57]}..."
+
+
+def _checked(value: Any, problems: Iterable[Problem]) -> str:
+    found = [Problem("", each.message, each.remedy) for each in problems]
+    if found:
+        raise WrongValueError(found)
+    return str(value)
 
 
 def _cron(given: Mapping[str, Any]) -> Expression:
