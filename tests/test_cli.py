@@ -116,7 +116,7 @@ def test_next_shows_local_and_utc_and_how_far_away(capsys: Capture):
 
 
 def test_next_leaves_out_what_is_disabled(capsys: Capture):
-    code, out, err = call(capsys, "next", "shop_app:shop", "-s", "off")
+    code, _, err = call(capsys, "next", "shop_app:shop", "-s", "off")
     assert code == 0
     assert "nothing is due any more" in err
 

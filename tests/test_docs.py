@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import re
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -28,11 +29,17 @@ def run_page(page: str) -> dict[str, Any]:
         if language != "python":
             continue
         follows = found[number + 1] if number + 1 < len(found) else ("", "")
-        try:
-            exec(compile(text, page, "exec", dont_inherit=True), namespace)
-        except PuristaError as error:
+        if error := error_of(compile(text, page, "exec", dont_inherit=True), namespace):
             assert follows == ("text", f"{error}\n")
     return namespace
+
+
+def error_of(code: CodeType, namespace: dict[str, Any]) -> PuristaError | None:
+    try:
+        exec(code, namespace)
+    except PuristaError as error:
+        return error
+    return None
 
 
 def run_tests_of(page: str, namespace: dict[str, Any], given: dict[str, Any]) -> None:

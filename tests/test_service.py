@@ -192,7 +192,7 @@ def test_a_handler_of_the_wrong_thing_is_refused():
         billing.worker(due, concurrency=0)(handler)  # type: ignore[arg-type]
     assert len(caught.value.problems) == 2
     foreign = Service("Other").command("c", Cycle)
-    with pytest.raises(ContractError, match="'Other.v1.c' is not declared by this service"):
+    with pytest.raises(ContractError, match=r"'Other\.v1\.c' is not declared by this service"):
         billing.handles(foreign)(handler)
     with pytest.raises(ContractError, match="str is no command"):
         billing.handles("c")(handler)  # type: ignore[arg-type]

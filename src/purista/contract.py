@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+EXPRESSIONS: tuple[type[Any], ...] = (Cron, Every, Once)
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*\Z")
 SERVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 VERSION = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -374,9 +375,8 @@ class Schedule:
         )
 
     def _normalise(self) -> None:
-        zone = self.timezone
         words: dict[str, Any] = {
-            "timezone": zone.key if isinstance(zone, ZoneInfo) else zone,
+            "timezone": _zone_name(self.timezone),
             "concurrency_policy": ConcurrencyPolicy(self.concurrency_policy),
             "missed_run_policy": MissedRunPolicy(self.missed_run_policy),
             "dst_gap": DstGap(self.dst_gap),
@@ -500,18 +500,17 @@ def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
     yield from name_problems("name", schedule.name)
     if len(schedule.id) > MAX_ID_LENGTH >= len(str(schedule.name)):
         yield Problem("name", f"the id has {len(schedule.id)} characters", f"use {MAX_ID_LENGTH}")
-    if not isinstance(schedule.description, str):
-        yield Problem("description", f"{type(schedule.description).__name__} is no text")
-    if not isinstance(schedule.target, Event | Queue | Command):
-        yield Problem("target", f"{type(schedule.target).__name__} is no event, queue or command")
-    if not isinstance(schedule.expression, Cron | Every | Once):
+    yield from _kind_problems("description", schedule.description, str, "text")
+    kinds = (Event, Queue, Command)
+    yield from _kind_problems("target", schedule.target, kinds, "event, queue or command")
+    if not isinstance(schedule.expression, EXPRESSIONS):
         yield Problem(
             "expression",
             f"{_shown(schedule.expression)} is no expression",
             "use Cron('0 2 1 * *'), Every(timedelta(...)) or Once(datetime(...))",
         )
-    zone = schedule.timezone
-    yield from _at("timezone", firetimes.zone_problems(zone.key if _is_zone(zone) else zone))
+    zone = _zone_name(schedule.timezone)
+    yield from _at("timezone", firetimes.zone_problems(zone))
     yield from word_problems("concurrency_policy", schedule.concurrency_policy, ConcurrencyPolicy)
     yield from word_problems("missed_run_policy", schedule.missed_run_policy, MissedRunPolicy)
     yield from word_problems("dst_gap", schedule.dst_gap, DstGap)
@@ -525,8 +524,7 @@ def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
     yield from duration_problems("dedupe_window", schedule.dedupe_window, least=least)
     yield from _bounds_problems(schedule)
     yield from _completed_by_problems(schedule)
-    if not isinstance(schedule.enabled, bool):
-        yield Problem("enabled", f"{_shown(schedule.enabled)} is neither True nor False")
+    yield from _kind_problems("enabled", schedule.enabled, bool, "True or False")
     yield from _hint_problems(schedule.provider_hints)
 
 
@@ -535,8 +533,14 @@ def _at(place: str, problems: Iterable[Problem]) -> Iterator[Problem]:
         yield Problem(place, problem.message, problem.remedy)
 
 
-def _is_zone(zone: object) -> bool:
-    return isinstance(zone, ZoneInfo)
+def _kind_problems(
+    place: str, value: object, kind: type[Any] | tuple[type[Any], ...], words: str
+) -> list[Problem]:
+    return [] if isinstance(value, kind) else [Problem(place, f"{_shown(value)} is no {words}")]
+
+
+def _zone_name(zone: object) -> object:
+    return zone.key if isinstance(zone, ZoneInfo) else zone
 
 
 def _bounds_problems(schedule: Schedule) -> Iterator[Problem]:

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Q = TypeVar("Q")
 R = TypeVar("R")
-H = TypeVar("H", bound=Callable[..., Any])
+D = TypeVar("D", Event[Any], Queue[Any], Command[Any, Any], Schedule)
 
 EventHandler = Callable[[T, Context], Coroutine[Any, Any, None]]
 JobHandler = Callable[[T, Context], Coroutine[Any, Any, None]]
@@ -398,8 +398,7 @@ class Service:
             *name_problems("name", own),
             *_taken_problems(own, [*self.subscriptions, *self.bindings]),
         ]
-        if map is not None and not callable(map):
-            found.append(Problem("map", f"{type(map).__name__} cannot be called"))
+        found += _map_problems(map)
         if idempotency_key is not None:
             found += key_problems(idempotency_key, queue.schema, "idempotency_key")
         raise_if(found, within=f"service '{self.id}': binding '{own}'")
@@ -413,7 +412,7 @@ class Service:
         """Return every mistake that only the whole service can show."""
         return problems(self)
 
-    def _declared(self, known: dict[str, Any], value: Any, kind: str) -> Any:
+    def _declared(self, known: dict[str, D], value: D, kind: str) -> D:
         if value.name in known:
             raise ContractError(
                 [
@@ -652,7 +651,13 @@ def _target_problems(target: object, kind: type[Any], place: str) -> list[Proble
     ]
 
 
-def _handler_problems(handler: object) -> list[Problem]:
+def _map_problems(map_: object) -> list[Problem]:
+    if map_ is None or callable(map_):
+        return []
+    return [Problem("map", f"{type(map_).__name__} cannot be called", "give a function")]
+
+
+def _handler_problems(handler: Any) -> list[Problem]:
     if not inspect.iscoroutinefunction(handler) and not inspect.iscoroutinefunction(
         getattr(handler, "__call__", None)  # noqa: B004 - a callable object may be async
     ):

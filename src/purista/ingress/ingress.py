@@ -15,7 +15,7 @@ from typing import Literal, Protocol, Self
 
 from purista.bridges import EventBridge, QueueBridge, Subscription
 from purista.clock import Clock, SystemClock, Timer
-from purista.contract import Event, Schedule, near
+from purista.contract import ConcurrencyPolicy, Event, Schedule, near
 from purista.errors import BridgeError, PayloadError, PuristaError
 from purista.ingress.decision import Decision
 from purista.ingress.dispatch import Dispatcher
@@ -201,7 +201,7 @@ class Ingress:
                 now=now,
                 verdict=verdict,
                 reason=reason,
-                concurrency_policy=schedule.concurrency_policy.value,  # type: ignore[union-attr]
+                concurrency_policy=ConcurrencyPolicy(schedule.concurrency_policy).value,
                 dedupe_window=schedule.dedupe_window,
                 run_timeout=schedule.run_timeout,
                 lease=self._lease,
