@@ -174,7 +174,7 @@ class Ingress:
         self, schedule: Schedule, trigger: Trigger, nominal: datetime, now: datetime
     ) -> _Prepared:
         verdict, reason = self._verdict(schedule, trigger, nominal, now)
-        if trigger.fingerprint not in (None, self._fingerprint(schedule)):
+        if self._is_stale(trigger, schedule):
             reason = f"{reason}; the scheduler runs another version of the contract"
         run_id = run_id_of(schedule.id, nominal, *([trigger.data] if trigger.has_data else []))
         body, key = b"", nominal.isoformat()
@@ -218,11 +218,14 @@ class Ingress:
             return Verdict.DISABLED, "the schedule is disabled"
         return time_verdict(schedule, nominal, now)
 
-    def _fingerprint(self, schedule: Schedule) -> str:
+    def _is_stale(self, trigger: Trigger, schedule: Schedule) -> bool:
+        """Whether the scheduler says that it was compiled from another version of the contract."""
+        if trigger.fingerprint is None:
+            return False
         known = self._fingerprints.get(schedule.id)
         if known is None:
             known = self._fingerprints[schedule.id] = fingerprint(schedule)
-        return known
+        return trigger.fingerprint != known
 
     async def _start(self, prepared: _Prepared, ruling: Ruling) -> Decision:
         schedule, proposal = prepared.schedule, prepared.proposal
