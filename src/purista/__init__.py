@@ -1,68 +1,133 @@
 """purista: declare schedules as trigger contracts, run them on any scheduler with the same meaning.
 
-The names of the contract are here; what runs it is loaded when it is first asked for.
+Every public name is here. Each is loaded when it is first asked for, so that importing the package
+costs a program nothing that it does not use.
 """
-
-from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from purista.context import Context
-from purista.contract import (
-    Backoff,
-    Command,
-    ConcurrencyPolicy,
-    DstGap,
-    DstOverlap,
-    Event,
-    MissedRunPolicy,
-    Queue,
-    Schedule,
-)
-from purista.errors import (
-    CommandError,
-    CommandTimeoutError,
-    ContractError,
-    ExpressionError,
-    HandledError,
-    ManifestError,
-    PayloadError,
-    Problem,
-    PuristaError,
-    TriggerError,
-    UnhandledError,
-    UnknownCommandError,
-)
-from purista.expression import Cron, Every, Expression, Once
-from purista.payload import Schema
-from purista.service import Service, advice, check
-
 if TYPE_CHECKING:
-    from purista.bridges.memory_events import MemoryEventBridge
-    from purista.bridges.memory_queues import MemoryQueueBridge
-    from purista.host import Host
-    from purista.ingress import Decision, Ingress
-    from purista.ledgers.memory import MemoryLedger
-    from purista.ledgers.sqlite import SQLiteLedger
-    from purista.local import LocalRunner
+    from purista.bridges.memory_events import (
+        MemoryEventBridge,
+    )
+    from purista.bridges.memory_queues import (
+        MemoryQueueBridge,
+    )
+    from purista.context import (
+        Context,
+    )
+    from purista.contract import (
+        Backoff,
+        Command,
+        ConcurrencyPolicy,
+        DstGap,
+        DstOverlap,
+        Event,
+        MissedRunPolicy,
+        Queue,
+        Schedule,
+    )
+    from purista.errors import (
+        CommandError,
+        CommandTimeoutError,
+        ContractError,
+        ExpressionError,
+        HandledError,
+        ManifestError,
+        PayloadError,
+        Problem,
+        PuristaError,
+        TriggerError,
+        UnhandledError,
+        UnknownCommandError,
+    )
+    from purista.expression import (
+        Cron,
+        Every,
+        Expression,
+        Once,
+    )
+    from purista.host import (
+        Host,
+    )
+    from purista.ingress import (
+        Decision,
+        Ingress,
+    )
+    from purista.ledgers.memory import (
+        MemoryLedger,
+    )
+    from purista.ledgers.sqlite import (
+        SQLiteLedger,
+    )
+    from purista.local import (
+        LocalRunner,
+    )
+    from purista.manifest import (
+        Manifest,
+        export_manifest,
+        fingerprint,
+    )
+    from purista.schema import (
+        Schema,
+    )
+    from purista.service import (
+        Service,
+        advice,
+        check,
+    )
+    from purista.trigger import (
+        Trigger,
+    )
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "Manifest": "purista.manifest",
-    "Trigger": "purista.trigger",
-    "export_manifest": "purista.manifest",
-    "fingerprint": "purista.manifest",
+_HOMES = {
+    "Backoff": "purista.contract",
+    "Command": "purista.contract",
+    "CommandError": "purista.errors",
+    "CommandTimeoutError": "purista.errors",
+    "ConcurrencyPolicy": "purista.contract",
+    "Context": "purista.context",
+    "ContractError": "purista.errors",
+    "Cron": "purista.expression",
     "Decision": "purista.ingress",
+    "DstGap": "purista.contract",
+    "DstOverlap": "purista.contract",
+    "Event": "purista.contract",
+    "Every": "purista.expression",
+    "Expression": "purista.expression",
+    "ExpressionError": "purista.errors",
+    "HandledError": "purista.errors",
     "Host": "purista.host",
     "Ingress": "purista.ingress",
     "LocalRunner": "purista.local",
+    "Manifest": "purista.manifest",
+    "ManifestError": "purista.errors",
     "MemoryEventBridge": "purista.bridges.memory_events",
     "MemoryLedger": "purista.ledgers.memory",
     "MemoryQueueBridge": "purista.bridges.memory_queues",
+    "MissedRunPolicy": "purista.contract",
+    "Once": "purista.expression",
+    "PayloadError": "purista.errors",
+    "Problem": "purista.errors",
+    "PuristaError": "purista.errors",
+    "Queue": "purista.contract",
     "SQLiteLedger": "purista.ledgers.sqlite",
+    "Schedule": "purista.contract",
+    "Schema": "purista.schema",
+    "Service": "purista.service",
+    "Trigger": "purista.trigger",
+    "TriggerError": "purista.errors",
+    "UnhandledError": "purista.errors",
+    "UnknownCommandError": "purista.errors",
+    "advice": "purista.service",
+    "check": "purista.service",
+    "export_manifest": "purista.manifest",
+    "fingerprint": "purista.manifest",
 }
+_MODULES = frozenset({"bridges", "errors", "firetimes", "ingress", "ledgers", "testing"})
 
 __all__ = [
     "Backoff",
@@ -111,6 +176,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+    if name in _MODULES:
+        return import_module(f"purista.{name}")
     raise AttributeError(f"module 'purista' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
