@@ -215,13 +215,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.tokens = [0]
         self.effects = defaultdict(set)
         self.fenced = {}
+        self.failed = False
 
     def make_ledger(self):
         raise NotImplementedError
 
     def teardown(self):
         try:
-            self.everything_ends_or_expires()
+            if not self.failed:
+                self.everything_ends_or_expires()
         finally:
             self.call(self.ledger.close())
             self.runner.close()
@@ -276,7 +278,9 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         wait = ruling.retry_after and ruling.retry_after.total_seconds()
         cancelled = set(ruling.cancelled)
-        assert (ruling.verdict, ruling.run_id, ruling.taken_over, cancelled, wait) == expected
+        got = (str(ruling.verdict), ruling.run_id, ruling.taken_over, cancelled, wait)
+        self.failed = got != expected
+        assert got == expected
         if ruling.verdict == "accepted":
             assert ruling.token > max(self.tokens), "tokens only grow"
             self.tokens.append(ruling.token)
@@ -326,7 +330,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.owners[owner] = f"life {self.lives}"
         self.claims = [claim for claim in self.claims if claim[0] != dead]
 
-    @rule(step=st.sampled_from([-2, -1, 1, 1, 2, 3, 4, 6, 11, 26]))
+    @rule(step=st.sampled_from([-2, -1, 1, 1, 2, 3, 4, 6, 10, 11, 25]))
     def move_clock(self, step):
         self.now = max(self.now + step, self.latest_now - BACKWARDS)
         self.latest_now = max(self.latest_now, self.now)

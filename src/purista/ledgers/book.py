@@ -200,9 +200,9 @@ class _Step:
             seen = self.seen()
             if seen is not None:
                 return self.record(seen)
-            if proposal.verdict is not Verdict.ACCEPTED:
+            if proposal.verdict != Verdict.ACCEPTED:
                 return self.record(self.refusal(proposal.verdict, proposal.reason))
-        own = None if earlier is None else earlier.run_id
+        own = proposal.run_id if earlier is None else earlier.run_id
         others = [run for run in active if run.run_id != own]
         if others and proposal.concurrency_policy == "forbid":
             return self.overlap(earlier, others[-1])

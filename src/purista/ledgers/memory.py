@@ -172,8 +172,7 @@ class _MemoryBook:
 
     def renew(self, owner: str, lease_until: datetime) -> None:
         for entry in self._leases.get(owner, {}).values():
-            if entry.lease_until is not None:
-                entry.lease_until = max(entry.lease_until, lease_until)
+            entry.lease_until = max(entry.lease_until or lease_until, lease_until)
 
     def entries(self, schedule_id: str | None) -> Iterable[Entry]:
         return (self._runs if schedule_id is None else self._read(schedule_id).runs).values()
@@ -219,16 +218,16 @@ class _MemoryBook:
             self._leases.setdefault(entry.owner, {})[entry.run_id] = entry
 
     def _forget(self, thing: Entry | _Skip | _Numbered) -> None:
-        match thing:
-            case Entry():
-                if self._runs.get(thing.run_id) is thing:
-                    self._forget_run(thing)
-            case _Skip():
-                page = self._write(thing.schedule_id)
-                if page.skips.get((thing.key, thing.nominal_time)) is thing:
-                    del page.skips[thing.key, thing.nominal_time]
-            case _Numbered():
-                del self._write(thing.record.schedule_id).records[thing.number]
+        """Forget it, unless it was overwritten by a newer one."""
+        if isinstance(thing, Entry):
+            if self._runs.get(thing.run_id) is thing:
+                self._forget_run(thing)
+        elif isinstance(thing, _Skip):
+            skips = self._write(thing.schedule_id).skips
+            if skips.get((thing.key, thing.nominal_time)) is thing:
+                del skips[thing.key, thing.nominal_time]
+        else:
+            del self._write(thing.record.schedule_id).records[thing.number]
 
     def _forget_run(self, entry: Entry) -> None:
         page = self._write(entry.schedule_id)

@@ -103,10 +103,9 @@ class SQLiteLedger:
         if self._is_closed:
             return
         self._is_closed = True
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
-        finally:
-            self._thread.shutdown(wait=False)
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
+        self._thread.shutdown(wait=False)
+        await closing
 
     async def _step(self, work: Callable[[SQLiteBook], T]) -> T:
         return await self._in_thread(lambda: self._file.write(work))
@@ -171,7 +170,7 @@ class _File:
         with _transaction(connection, "DEFERRED"):
             self._is_new(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        if self._journal_mode(connection) != "wal":
+        if self._journal_mode(connection) != "wal":  # pragma: no cover - needs such a file system
             self._refuse("its file system has no shared memory; put it on a local disk")
         with _transaction(connection, "IMMEDIATE"):
             self._create(connection)
@@ -196,7 +195,7 @@ class _File:
         return False
 
     def _journal_mode(self, connection: sqlite3.Connection) -> str:
-        """Switch to WAL; while another process does the same, SQLite may not wait by itself."""
+        """Switch to WAL; while another process does the same, SQLite does not always wait."""
         deadline = time.monotonic() + self._busy_timeout.total_seconds()
         while True:
             try:
@@ -246,8 +245,7 @@ def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        connection.rollback()
         raise
 
 

@@ -154,6 +154,13 @@ class LedgerSuite:
             assert (run.status, run.lease_until) == (RunStatus.FAILED, None)
             assert (await ledger.decide(proposal(run_id="r"))).taken_over
 
+    async def test_a_dispatched_run_can_still_be_released_and_taken_over(self) -> None:
+        async with self.ledger() as ledger:
+            token = await self._active(ledger)
+            assert await ledger.release("r", token)
+            assert not await ledger.end("r", outcome="acked", now=START)
+            assert (await ledger.decide(proposal(run_id="r"))).taken_over
+
     async def test_a_failed_dispatch_does_not_block_its_schedule(self) -> None:
         async with self.ledger() as ledger:
             first = await ledger.decide(proposal(run_id="r", concurrency_policy="forbid"))
@@ -250,6 +257,25 @@ class LedgerSuite:
             assert again.token > token
             (run,) = await ledger.runs()
             assert (run.claimed_at, run.status, run.outcome) == (later, RunStatus.CLAIMED, "")
+
+    async def test_a_run_that_counts_anew_does_not_cancel_itself(self) -> None:
+        async with self.ledger() as ledger:
+            for policy in ("allow", "replace"):
+                first = proposal(
+                    run_id=policy, key=policy, schedule_id=policy, dedupe_window=SECOND
+                )
+                ruling = await ledger.decide(first)
+                await ledger.dispatched(policy, ruling.token, lease_until=None)
+                again = proposal(
+                    run_id=policy,
+                    key=policy,
+                    schedule_id=policy,
+                    dedupe_window=SECOND,
+                    concurrency_policy=policy,
+                    now=START + RUN_TIMEOUT,
+                )
+                ruling = await ledger.decide(again)
+                assert (ruling.verdict, ruling.cancelled) == ("accepted", ())
 
     async def test_a_clock_that_was_set_back_opens_no_dedupe_window(self) -> None:
         async with self.ledger() as ledger:
