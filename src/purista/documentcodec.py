@@ -62,10 +62,11 @@ class DocumentCodec:
         found = list(json_problems(self._document))
         if found:
             return [Problem("schema", f"is no JSON at '{one.place}'", one.remedy) for one in found]
+        validator = self._validating()
         from jsonschema import SchemaError
 
         try:
-            self._validating().check_schema(self._document)
+            validator.check_schema(self._document)
         except SchemaError as error:
             return [Problem("schema", f"is no JSON Schema: {error.json_path}: {error.validator}")]
         return [

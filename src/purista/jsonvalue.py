@@ -90,6 +90,8 @@ def _problems(value: Any, place: str, depth: int) -> Iterator[Problem]:
             for key, each in value.items():
                 if not isinstance(key, str):
                     yield Problem(place, f"a key is {type(key).__name__}", "use texts as keys")
+                elif not _is_unicode(key):
+                    yield Problem(place, "a key is a text that UTF-8 cannot say")
                 else:
                     yield from _problems(each, joined(place, key), depth + 1)
         case list() | tuple():

@@ -67,7 +67,7 @@ class _Instances:
         fields = {name: _without_default(schema) for name, schema in _fields(core)}
         self._class = core["cls"]
         self._slots = tuple(fields) if core.get("slots") else ()
-        self._hold = _test(_record(fields))
+        self._hold = _test(_record({name: _of_field(each) for name, each in fields.items()}))
         self._inner = [
             (attrgetter(name), _Instances(schema).hold)
             for name, schema in fields.items()
@@ -104,11 +104,7 @@ def _fields(core: Core) -> Iterator[tuple[str, Core]]:
         raise _NotPlainError
 
 
-def _record(fields: Mapping[str, Core]) -> Core:
-    mirrors = {
-        name: {"type": "any"} if schema["type"] in _INSTANCES else _mirror(schema)
-        for name, schema in fields.items()
-    }
+def _record(mirrors: Mapping[str, Core]) -> Core:
     return {
         "type": "typed-dict",
         "fields": {
@@ -118,18 +114,22 @@ def _record(fields: Mapping[str, Core]) -> Core:
     }
 
 
+def _of_field(schema: Core) -> Core:
+    """Return the mirror of a field; an instance in it has a test of its own."""
+    return {"type": "any"} if schema["type"] in _INSTANCES else _mirror(schema)
+
+
 def _mirror(schema: Core) -> Core:
     """Return the strict schema of what validation gives for ``schema``, without any code in it."""
     _demand_nothing_else(schema)
     kind = schema["type"]
     if kind in _SIMPLE:
         return _SIMPLE[kind]
-    if kind == "default":
-        return _mirror(schema["schema"])
     if kind == "typed-dict":
-        return _record({name: field["schema"] for name, field in schema["fields"].items()})
+        return _record({name: _mirror(each["schema"]) for name, each in schema["fields"].items()})
     if kind in _INNER:
-        return {"type": kind} | {word: _mirror(schema[word]) for word in _INNER[kind]}
+        strict = {} if kind == "nullable" else {"strict": True}
+        return {"type": kind, **strict, **{word: _mirror(schema[word]) for word in _INNER[kind]}}
     raise _NotPlainError
 
 

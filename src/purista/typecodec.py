@@ -51,7 +51,7 @@ class TypeCodec:
             if self._is_plain(valid):
                 return self._write(valid, by_alias=True, warnings=False)
             body = self._write(valid, by_alias=True, warnings="error")
-            faults = self._lost(valid) if self._suspect and b"null" in body else ()
+            faults = self._lost(valid, body) if b"null" in body else ()
         except Exception as error:
             faults = self._faults(self._closer(value, error))
         if faults:
@@ -95,10 +95,11 @@ class TypeCodec:
             reason = error
         raise _no_payload(self._adapter._type, reason)
 
-    def _lost(self, valid: Any) -> list[Problem]:
-        """Say where pydantic wrote null for a number that JSON does not know."""
+    def _lost(self, valid: Any, body: bytes) -> list[Problem]:
+        """Say where the serializer wrote null for what is none: it takes None and NaN for it."""
+        self._read(body)
         without_none = self._write(valid, by_alias=True, exclude_none=True)
-        if b"null" not in without_none:
+        if not self._suspect or b"null" not in without_none:
             return []
         data = self._adapter.serializer.to_python(valid, by_alias=True)
         names = Names(self.document, shows_keys=False)
@@ -130,15 +131,17 @@ class TypeCodec:
 def _adapted(annotation: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    if isinstance(annotation, TypeAdapter):
-        return annotation
     if isinstance(annotation, Mapping):
         remedy = "use Schema.from_json_schema(...) if it is a JSON Schema"
         raise ContractError([Problem("schema", "a dict is no type", remedy)])
     try:
-        return TypeAdapter(annotation)
+        is_adapter = isinstance(annotation, TypeAdapter)
+        adapter = annotation if is_adapter else TypeAdapter(annotation)
+        adapter.validator.title  # noqa: B018 - raises where a name in the type is still unknown
     except Exception as error:
         reason = error
+    else:
+        return adapter
     raise _no_payload(annotation, reason)
 
 
