@@ -220,7 +220,7 @@ def parse_day_of_week(text: str) -> Parsed[DayOfWeek]:
     days = {value % 7 for value in values}
     return DayOfWeek(
         tuple(sorted(days)),
-        tuple(sorted(nth)),
+        tuple(sorted(nth, key=lambda pair: (pair[0], pair[1] % 7))),  # the last comes last
         text[0] == "*",
         _is_star(text),
         _mask(days),

@@ -7,12 +7,12 @@ daylight-saving flag alone is none.
 
 from __future__ import annotations
 
+import pkgutil
 import zoneinfo
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from importlib import resources
 from itertools import pairwise
 from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo
@@ -109,10 +109,10 @@ class Offsets:
         spans = self._spans.get(year) or self._find_spans(year)
         if instant < spans[0].start:
             spans = self._spans.get(year - 1) or self._find_spans(year - 1)
-        for span in spans:
-            if instant < span.end:
-                return span
-        raise AssertionError("the spans of a year reach to the next year")
+        at = 0
+        while instant >= spans[at].end:
+            at += 1
+        return spans[at]
 
     @property
     def are_fixed(self) -> bool:
@@ -219,11 +219,12 @@ def _cut(changes: list[Transition], new_year: datetime) -> datetime:
 
 @lru_cache(maxsize=1)
 def _packaged_names() -> frozenset[str]:
+    """Return the names in the ``tzdata`` package: quicker to get than to search all databases."""
     try:
-        names = resources.files("tzdata").joinpath("zones").read_text("utf-8").split()
-    except (ModuleNotFoundError, FileNotFoundError):
-        return frozenset()
-    return frozenset(names) - NOT_ZONES
+        listed = pkgutil.get_data("tzdata", "zones")
+    except OSError:
+        listed = None
+    return frozenset((listed or b"").decode().split()) - NOT_ZONES
 
 
 @lru_cache(maxsize=8)
@@ -239,7 +240,9 @@ def _remedy(name: str) -> str:
     cities = {known.lower().rpartition("/")[2]: known for known in sorted(zone_names())}
     asked = name.strip().lower().replace(" ", "_")[:100]
     for names in (known, cities):
-        near = difflib.get_close_matches(asked, names, n=1, cutoff=0.8)
+        # Short names are alike without being near: CEST is not meant to be EST.
+        cutoff = 0.8 if len(asked) > 5 else 1.0
+        near = difflib.get_close_matches(asked, names, n=1, cutoff=cutoff)
         if near:
             return f"did you mean '{names[near[0]]}'?"
     return _ADVICE
