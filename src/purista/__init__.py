@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from purista.advising import (
+        advice,
+    )
     from purista.bridges.memory_events import (
         MemoryEventBridge,
     )
@@ -74,7 +77,6 @@ if TYPE_CHECKING:
     )
     from purista.service import (
         Service,
-        advice,
         check,
     )
     from purista.trigger import (
@@ -122,7 +124,7 @@ _HOMES = {
     "TriggerError": "purista.errors",
     "UnhandledError": "purista.errors",
     "UnknownCommandError": "purista.errors",
-    "advice": "purista.service",
+    "advice": "purista.advising",
     "check": "purista.service",
     "export_manifest": "purista.manifest",
     "fingerprint": "purista.manifest",

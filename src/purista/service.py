@@ -10,8 +10,8 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, TypeVar, overload
 
 from purista.context import Context
 from purista.contract import (
@@ -21,7 +21,6 @@ from purista.contract import (
     DstGapWord,
     DstOverlapWord,
     Event,
-    MissedRunPolicy,
     MissedRunWord,
     Queue,
     Schedule,
@@ -42,6 +41,10 @@ if TYPE_CHECKING:
 
     from pydantic import TypeAdapter
 
+    from purista.exclusion import DateRange, HolidayCalendar
+
+    Excluded: TypeAlias = date | DateRange | HolidayCalendar | Mapping[date, str]
+
     class ScheduleOptions(TypedDict, total=False):
         """The options of a schedule; ``Schedule`` says what each means."""
 
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
         jitter: timedelta
         start_at: datetime | None
         end_at: datetime | None
+        exclude: Excluded | Iterable[Excluded]
         idempotency_key: str | None
         payload: Any
         completed_by: str | Event[Any] | None
@@ -555,16 +559,6 @@ def problems(*services: Service) -> tuple[Problem, ...]:
     return tuple(_all_problems(services))
 
 
-def advice(*services: Service) -> tuple[Problem, ...]:
-    """Return what is legal and yet rarely meant; nothing here refuses a contract."""
-    return tuple(
-        one.within(f"schedule '{schedule.id}'")
-        for service in services
-        for schedule in service.schedules.values()
-        for one in _schedule_advice(schedule)
-    )
-
-
 def _all_problems(services: Iterable[Service]) -> Iterator[Problem]:
     every = list(services)
     ids = [service.id for service in every]
@@ -599,28 +593,6 @@ def _unserved(
     close = near(name, served) if served else ""
     hint = f"{close} or " if close.startswith("did you mean") else ""
     yield Problem(place, f"no handler serves {kind} '{name}'", f"{hint}{remedy}")
-
-
-def _schedule_advice(schedule: Schedule) -> Iterator[Problem]:
-    if "missed_run_policy" not in schedule.stated:
-        yield Problem(
-            "missed_run_policy",
-            "not said, so a trigger that comes late is skipped",
-            "write missed_run_policy='skip', 'runOnce' or 'catchUp'",
-        )
-    catches_up = schedule.missed_run_policy == MissedRunPolicy.CATCH_UP
-    if catches_up and schedule.catch_up_window > schedule.dedupe_window:
-        yield Problem(
-            "dedupe_window",
-            "shorter than catch_up_window, so a redelivered trigger could run twice",
-            f"use at least {schedule.catch_up_window}",
-        )
-    if catches_up and schedule.concurrency_policy == "forbid":
-        yield Problem(
-            "concurrency_policy",
-            "'forbid' skips a missed run that is due while another is active",
-            "use 'allow' where every missed run must happen",
-        )
 
 
 def _merged(place: str, found: list[Problem], more: Iterable[Problem]) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ import typer
 from rich.text import Text
 
 from purista import __version__
+from purista.advising import advice
 from purista.cli.demo import play
 from purista.cli.loading import load_services
 from purista.cli.output import (
@@ -39,7 +40,7 @@ from purista.errors import LoadError, Problem, PuristaError
 from purista.ingress import Decision
 from purista.local import AcceleratedClock, LocalRunner, find_schedule
 from purista.manifest import export_manifest, fingerprint
-from purista.service import Service, advice, problems
+from purista.service import Service, problems
 from purista.trigger import UNSET, Trigger
 
 app = typer.Typer(
