@@ -97,8 +97,11 @@ class Book(Protocol):
     def active(self, schedule_id: str) -> Sequence[Entry]:
         """Return the schedule's claimed and active runs."""
 
-    def save(self, entry: Entry) -> None:
-        """Insert the run, or overwrite the one with its id."""
+    def insert(self, entry: Entry) -> None:
+        """Store a claimed run; overwrite the one with its id."""
+
+    def update(self, entry: Entry) -> None:
+        """Store the status, lease, end, outcome and dispatch of a run that is there."""
 
     def skipped(
         self, schedule_id: str, key: str, nominal_time: datetime, *, since: datetime
@@ -127,10 +130,10 @@ def dispatched(book: Book, run_id: str, token: int, *, lease_until: datetime | N
         return False
     if run.status is RunStatus.EXPIRED and not run.is_dispatched:
         run.is_dispatched, run.lease_until = True, None
-        book.save(run)
+        book.update(run)
     if run.is_active:
         run.status, run.is_dispatched, run.lease_until = RunStatus.ACTIVE, True, lease_until
-        book.save(run)
+        book.update(run)
         return True
     return run.status is RunStatus.ENDED
 
@@ -141,7 +144,7 @@ def release(book: Book, run_id: str, token: int) -> bool:
     if run is None or run.token != token or not run.is_active:
         return False
     run.status, run.lease_until, run.is_dispatched = RunStatus.FAILED, None, False
-    book.save(run)
+    book.update(run)
     return True
 
 
@@ -154,7 +157,7 @@ def end(book: Book, run_id: str, *, outcome: str, now: datetime) -> bool:
         run.finish(RunStatus.EXPIRED, RUN_TIMEOUT, run.expires_at)
     else:
         run.finish(RunStatus.ENDED, outcome, now.astimezone(UTC))
-    book.save(run)
+    book.update(run)
     return run.status is RunStatus.ENDED
 
 
@@ -215,7 +218,7 @@ class _Step:
         for run in sorted(self.book.active(self.proposal.schedule_id), key=_token):
             if run.expires_at <= self.now:
                 run.finish(RunStatus.EXPIRED, RUN_TIMEOUT, run.expires_at)
-                self.book.save(run)
+                self.book.update(run)
                 expired.append(run)
             else:
                 active.append(run)
@@ -265,7 +268,7 @@ class _Step:
         """Refuse; a run that could have been taken over is given up."""
         if earlier is not None:
             earlier.finish(RunStatus.FAILED, OVERLAP, self.now)
-            self.book.save(earlier)
+            self.book.update(earlier)
         reason = f"run {other.run_id} is {other.status} since {other.claimed_at.isoformat()}"
         return self.record(self.refusal(Verdict.OVERLAP, reason))
 
@@ -275,7 +278,7 @@ class _Step:
             return ()
         for run in others:
             run.finish(RunStatus.REPLACED, REPLACED, self.now)
-            self.book.save(run)
+            self.book.update(run)
         return others
 
     def claim(self, earlier: Entry | None, cancelled: Sequence[Entry]) -> Ruling:
@@ -292,7 +295,7 @@ class _Step:
         )
         token = self.append(ruling)
         expires_at = after(self.now, proposal.run_timeout)
-        self.book.save(
+        self.book.insert(
             Entry(
                 run_id=ruling.run_id,
                 schedule_id=proposal.schedule_id,

@@ -133,19 +133,22 @@ class _MemoryBook:
     def active(self, schedule_id: str) -> Sequence[Entry]:
         return tuple(self._read(schedule_id).active.values())
 
-    def save(self, entry: Entry) -> None:
+    def insert(self, entry: Entry) -> None:
         page = self._write(entry.schedule_id)
         known = self._runs.get(entry.run_id)
-        if known is not entry:
-            if known is not None:
-                self._forget_run(known)
-            self._runs[entry.run_id] = page.runs[entry.run_id] = entry
-            page.by_key.setdefault(entry.key, []).append(entry)
-            self._keep(entry.kept_until, entry)
+        if known is not None:
+            self._forget_run(known)
+        self._runs[entry.run_id] = page.runs[entry.run_id] = entry
+        page.by_key.setdefault(entry.key, []).append(entry)
+        self._keep(entry.kept_until, entry)
+        self.update(entry)
+
+    def update(self, entry: Entry) -> None:
+        active = self._write(entry.schedule_id).active
         if entry.is_active:
-            page.active[entry.run_id] = entry
+            active[entry.run_id] = entry
         else:
-            page.active.pop(entry.run_id, None)
+            active.pop(entry.run_id, None)
         self._hold(entry)
 
     def skipped(

@@ -105,10 +105,10 @@ class SQLiteBook:
             schedule_id,
         )
 
-    def save(self, entry: Entry) -> None:
-        """Insert the run, or overwrite the one with its id."""
+    def insert(self, entry: Entry) -> None:
+        """Store a claimed run; overwrite the one with its id."""
         self.connection.execute(
-            _SAVE,
+            _INSERT,
             (
                 entry.run_id,
                 entry.schedule_id,
@@ -124,6 +124,21 @@ class SQLiteBook:
                 entry.outcome,
                 entry.is_dispatched,
                 _micros(entry.kept_until),
+            ),
+        )
+
+    def update(self, entry: Entry) -> None:
+        """Store the status, lease, end, outcome and dispatch of a run that is there."""
+        self.connection.execute(
+            "UPDATE runs SET status = ?, lease_until = ?, ended_at = ?, outcome = ?, "
+            "is_dispatched = ? WHERE run_id = ?",
+            (
+                str(entry.status),
+                None if entry.lease_until is None else _micros(entry.lease_until),
+                None if entry.ended_at is None else _micros(entry.ended_at),
+                entry.outcome,
+                entry.is_dispatched,
+                entry.run_id,
             ),
         )
 
@@ -230,23 +245,7 @@ _SELECT = (
     "SELECT run_id, schedule_id, nominal_time, key, status, token, owner, claimed_at, expires_at, "
     "lease_until, ended_at, outcome, is_dispatched, kept_until FROM runs "
 )
-_SAVE = """
-INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (run_id) DO UPDATE SET
-    schedule_id = excluded.schedule_id,
-    nominal_time = excluded.nominal_time,
-    key = excluded.key,
-    status = excluded.status,
-    token = excluded.token,
-    owner = excluded.owner,
-    claimed_at = excluded.claimed_at,
-    expires_at = excluded.expires_at,
-    lease_until = excluded.lease_until,
-    ended_at = excluded.ended_at,
-    outcome = excluded.outcome,
-    is_dispatched = excluded.is_dispatched,
-    kept_until = excluded.kept_until
-"""
+_INSERT = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _RECORDS = """
 SELECT schedule_id, nominal_time, key, run_id, verdict, reason, source, decided_at
 FROM records ORDER BY number DESC LIMIT ?
