@@ -127,8 +127,8 @@ def test_each_wrong_option_is_refused_in_its_place(options: dict[str, Any], part
 def test_bounds_that_hold_no_nominal_time_are_refused():
     found = mistakes(start_at=utc(2027, 1, 2), end_at=utc(2027, 1, 31))
     assert found == [
-        "schedule 'Billing.v1.monthly': expression: no nominal time lies from start_at to end_at; "
-        "widen them"
+        "schedule 'Billing.v1.monthly': expression: no nominal time is left between start_at, end_at "
+        "and exclude; widen the bounds or exclude less"
     ]
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         UnhandledError,
         UnknownCommandError,
     )
+    from purista.exclusion import DateRange
     from purista.expression import (
         Cron,
         Every,
@@ -94,6 +95,7 @@ _HOMES = {
     "Context": "purista.context",
     "ContractError": "purista.errors",
     "Cron": "purista.expression",
+    "DateRange": "purista.exclusion",
     "Decision": "purista.ingress",
     "DstGap": "purista.contract",
     "DstOverlap": "purista.contract",
@@ -140,6 +142,7 @@ __all__ = [
     "Context",
     "ContractError",
     "Cron",
+    "DateRange",
     "Decision",
     "DstGap",
     "DstOverlap",

@@ -17,8 +17,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
-from purista import firetimes, payload
+from purista import firetimes, nominaltimes, payload
 from purista.errors import ContractError, Problem
+from purista.exclusion import Exclusion, exclusions
 from purista.expression import Cron, Every, Expression, Once
 from purista.payload import Schema, Slot
 
@@ -239,7 +240,7 @@ class Schedule:
     """When, what, and what must hold. See ``docs/contract.md`` for each option's meaning.
 
     Durations are ``timedelta``, instants aware ``datetime``; ``start_at`` and ``end_at`` are both
-    inclusive. ``payload`` is a JSON template, ``idempotency_key`` a path into it
+    inclusive, ``exclude`` names days on the zone's wall clock (see ``docs/time.md``). ``payload`` is a JSON template, ``idempotency_key`` a path into it
     (``payload.cycle_id``). ``stated`` names the options that the author wrote; it carries no meaning.
 
     Raises ``ContractError`` with every mistake at once.
@@ -260,6 +261,7 @@ class Schedule:
     jitter: timedelta = timedelta(0)
     start_at: datetime | None = None
     end_at: datetime | None = None
+    exclude: tuple[Exclusion, ...] = ()
     idempotency_key: str | None = None
     payload: Any = None
     completed_by: str | None = None
@@ -293,73 +295,23 @@ class Schedule:
 
     def between(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """Yield the nominal times from ``start`` to ``end``, both inclusive, as UTC, lazily."""
-        first = max(start, self.start_at) if self.start_at else start
-        last = min(end, self.end_at) if self.end_at else end
-        return firetimes.between(
-            self.expression,
-            self.timezone,
-            first,
-            last,
-            dst_gap=self.dst_gap,
-            dst_overlap=self.dst_overlap,
-        )
+        return nominaltimes.between(self, start, end)
 
     def next_after(self, instant: datetime) -> datetime | None:
         """Return the first nominal time after ``instant``, or None when there is none."""
-        if self.start_at and instant < self.start_at:
-            if self.contains(self.start_at):
-                return self.start_at.astimezone(UTC)
-            instant = self.start_at
-        found = firetimes.next_after(
-            self.expression,
-            self.timezone,
-            instant,
-            dst_gap=self.dst_gap,
-            dst_overlap=self.dst_overlap,
-        )
-        return None if found and self.end_at and found > self.end_at else found
+        return nominaltimes.next_after(self, instant)
 
     def previous_before(self, instant: datetime) -> datetime | None:
         """Return the last nominal time before ``instant``, or None when there is none."""
-        if self.end_at and instant > self.end_at:
-            if self.contains(self.end_at):
-                return self.end_at.astimezone(UTC)
-            instant = self.end_at
-        found = firetimes.previous_before(
-            self.expression,
-            self.timezone,
-            instant,
-            dst_gap=self.dst_gap,
-            dst_overlap=self.dst_overlap,
-        )
-        return None if found and self.start_at and found < self.start_at else found
+        return nominaltimes.previous_before(self, instant)
 
     def contains(self, instant: datetime) -> bool:
         """Whether ``instant`` is one of the nominal times."""
-        if self.start_at and instant < self.start_at:
-            return False
-        if self.end_at and instant > self.end_at:
-            return False
-        return firetimes.contains(
-            self.expression,
-            self.timezone,
-            instant,
-            dst_gap=self.dst_gap,
-            dst_overlap=self.dst_overlap,
-        )
+        return nominaltimes.contains(self, instant)
 
     def count_between(self, start: datetime, end: datetime) -> int:
         """Return how many nominal times lie from ``start`` to ``end``, both inclusive."""
-        first = max(start, self.start_at) if self.start_at else start
-        last = min(end, self.end_at) if self.end_at else end
-        return firetimes.count_between(
-            self.expression,
-            self.timezone,
-            first,
-            last,
-            dst_gap=self.dst_gap,
-            dst_overlap=self.dst_overlap,
-        )
+        return nominaltimes.count_between(self, start, end)
 
     def slot(self, nominal_time: datetime, run_id: str) -> Slot:
         """Return what the payload template may refer to at ``nominal_time``."""
@@ -377,6 +329,7 @@ class Schedule:
     def _normalise(self) -> None:
         words: dict[str, Any] = {
             "timezone": _zone_name(self.timezone),
+            "exclude": exclusions(self.exclude)[0],
             "concurrency_policy": ConcurrencyPolicy(self.concurrency_policy),
             "missed_run_policy": MissedRunPolicy(self.missed_run_policy),
             "dst_gap": DstGap(self.dst_gap),
@@ -523,6 +476,7 @@ def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
     yield from duration_problems("run_timeout", schedule.run_timeout, least=least)
     yield from duration_problems("dedupe_window", schedule.dedupe_window, least=least)
     yield from _bounds_problems(schedule)
+    yield from exclusions(schedule.exclude)[1]
     yield from _completed_by_problems(schedule)
     yield from _kind_problems("enabled", schedule.enabled, bool, "True or False")
     yield from _hint_problems(schedule.provider_hints)
@@ -579,12 +533,13 @@ def _hint_problems(hints: object) -> Iterator[Problem]:
 
 
 def _time_problems(schedule: Schedule) -> Iterator[Problem]:
-    if schedule.start_at is None and schedule.end_at is None:
+    if schedule.start_at is None and schedule.end_at is None and not schedule.exclude:
         return
     first = schedule.start_at or firetimes.EARLIEST
     last = schedule.end_at or firetimes.LATEST
     if next(iter(schedule.between(first, last)), None) is None:
-        yield Problem("expression", "no nominal time lies from start_at to end_at", "widen them")
+        message = "no nominal time is left between start_at, end_at and exclude"
+        yield Problem("expression", message, "widen the bounds or exclude less")
 
 
 def _payload_problems(schedule: Schedule) -> Iterator[Problem]:

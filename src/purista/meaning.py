@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from purista.column import MESSAGE_COLUMNS, SCHEDULE_COLUMNS
 from purista.contract import Backoff, Schedule, Target, TargetKind, target_kind
+from purista.exclusion import excluded_rows
 from purista.expression import Cron, Every, Once
 from purista.jsonvalue import compact
 from purista.payload import rfc3339
@@ -75,7 +76,7 @@ def fingerprint_of(
     told = {
         each.name: _told(options[each.attribute])
         for each in SCHEDULE_COLUMNS
-        if each.meant and options[each.attribute] is not None
+        if each.meant and options[each.attribute] not in (None, ())
     }
     told["id"] = schedule_id
     told["target"] = {
@@ -103,6 +104,8 @@ def _told(value: Any) -> Any:
             return value // timedelta(microseconds=1)
         case datetime():
             return rfc3339(value)
+        case tuple():
+            return [[str(first), str(last)] for first, last in excluded_rows(value)]
         case Enum():
             return value.value
         case Backoff():

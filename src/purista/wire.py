@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from purista.contract import Backoff, name_problems, near, service_problems
 from purista.errors import ContractError, Problem
+from purista.exclusion import DateRange, Exclusion, HolidayCalendar, exclusions
 from purista.expression import EPOCH, Cron, Every, Expression, Once
 from purista.jsonvalue import compact
 from purista.payload import rfc3339
@@ -181,6 +182,35 @@ def write_expression(value: Expression) -> dict[str, Any]:
             return {"kind": "oneShot", "runAt": rfc3339(value.at)}
 
 
+def read_exclusions(value: Any) -> tuple[Exclusion, ...]:
+    """Read a list of excluded days."""
+    if not isinstance(value, list):
+        raise wrong(f"{shown(value)} is no list")
+    found: list[Exclusion] = []
+    problems: list[Problem] = []
+    for index, entry in enumerate(value):
+        try:
+            found.append(_exclusion(record(entry)))
+        except WrongValueError as error:
+            problems += [
+                Problem(f"[{index}].{e.place}", e.message, e.remedy) for e in error.problems
+            ]
+    if problems:
+        raise WrongValueError(problems)
+    return exclusions(found)[0]
+
+
+def write_exclusions(value: tuple[Exclusion, ...]) -> list[dict[str, Any]]:
+    """Write excluded days; a holiday calendar with the dates that it was pinned to."""
+    made: list[dict[str, Any]] = []
+    for each in value:
+        entry: dict[str, Any] = {"from": each.first.isoformat(), "to": each.last.isoformat()}
+        if isinstance(each, HolidayCalendar):
+            entry |= {"calendar": each.name, "dates": [day.isoformat() for day in each.dates]}
+        made.append(entry)
+    return made
+
+
 def backoff(value: Any) -> Backoff:
     """Read a queue's backoff."""
     found = fields(record(value), {field: read for field, (_, read) in _BACKOFF.items()})
@@ -256,6 +286,34 @@ def _checked(value: Any, problems: Iterable[Problem]) -> str:
     return str(value)
 
 
+def _exclusion(given: Mapping[str, Any]) -> Exclusion:
+    readers = {"from": _date, "to": _date, "calendar": text, "dates": _dates}
+    required = dict.fromkeys(("from", "to"), "write it as in 2027-12-24")
+    found = fields(given, readers, required)
+    try:
+        days = DateRange(found["from"], found["to"])
+    except ContractError as error:
+        raise _placed("to", error) from None
+    if "dates" not in found:
+        return days
+    return HolidayCalendar(found.get("calendar", ""), days.first, days.last, found["dates"])
+
+
+def _date(value: Any) -> date:
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        raise wrong(f"{shown(value)} is no date", "write it as in 2027-12-24")
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise wrong(f"{shown(value)} is no date", "there is no such day") from None
+
+
+def _dates(value: Any) -> tuple[date, ...]:
+    if not isinstance(value, list):
+        raise wrong(f"{shown(value)} is no list")
+    return tuple(sorted({_date(each) for each in value}))
+
+
 def _cron(given: Mapping[str, Any]) -> Expression:
     remedy = "write a cron text, such as '0 2 1 * *'"
     found = fields(given, {"value": text, "dayRule": text, "seconds": flag}, {"value": remedy})
@@ -315,6 +373,7 @@ _BACKOFF: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "jitter": ("jitter", number),
 }
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
 
 _INSTEAD = {"backfill": "write 'catchUp', as it is called here"}
