@@ -173,6 +173,18 @@ def clock_text(local: datetime) -> str:
     return f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
 
 
+def offset_text(offset: timedelta) -> str:
+    """Return an offset as RFC 3339 writes it, with seconds only where there are some.
+
+    >>> offset_text(timedelta(hours=-3, minutes=-30))
+    '-03:30'
+    """
+    hours, rest = divmod(abs(offset) // timedelta(seconds=1), 3600)
+    minutes, seconds = divmod(rest, 60)
+    sign = "-" if offset < _ZERO else "+"
+    return f"{sign}{hours:02}:{minutes:02}" + (f":{seconds:02}" if seconds else "")
+
+
 _ZERO: Final = timedelta(0)
 _TICK: Final = timedelta(microseconds=1)
 _MANY: Final = 3

@@ -66,7 +66,7 @@ def sentence(expression: Expression, timezone: str | ZoneInfo | None = None) -> 
             return f"Every {_each(expression.interval)}, counted from {origin} UTC"
         case Once() if zone:
             local = expression.at.astimezone(zone)
-            return f"Once, on {_moment(local)} {local.isoformat()[-6:]}, {zone.key}"
+            return f"Once, on {_moment(local)} {_offset(local)}, {zone.key}"
         case Once():
             return f"Once, on {_moment(expression.at)} UTC"
 
@@ -351,3 +351,8 @@ def _moment(local: datetime) -> str:
     is_whole = local.second == local.microsecond == 0
     clock = local.time().isoformat("minutes" if is_whole else "auto")
     return f"{DAY_NAMES[local.isoweekday() % 7]} {local.date()} at {clock}"
+
+
+def _offset(local: datetime) -> str:
+    """Return the offset of an aware local time: ``+02:00``."""
+    return local.isoformat()[len(local.replace(tzinfo=None).isoformat()) :]
