@@ -126,10 +126,7 @@ def test_a_shift_by_a_day_can_meet_the_next_day(gap: str, between: list[str]) ->
 def test_a_gap_of_a_day_that_ends_a_year_reaches_into_the_next() -> None:
     """Pacific/Kiritimati, 1994-12-31 did not exist: 24:00-10 on the 30th is 00:00+14 in January."""
     shifted = fired("0 6,18 * * *", "Pacific/Kiritimati", "1994-12-31", "1995-01-01T12:00", "shift")
-    assert (
-        shifted
-        == ["30 18:00-1000", "01 06:00+1400", "01 18:00+1400", "02 06:00+1400"][: len(shifted)]
-    )
+    assert shifted == ["30 18:00-1000", "01 06:00+1400", "01 18:00+1400"]
     found = fired("0 6 31 12 *", "Pacific/Kiritimati", "1994-12-30", "1995-01-02", "shift")
     assert found == ["01 06:00+1400"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from purista.errors import ContractError, ExpressionError
@@ -362,6 +362,7 @@ def read(text: str, rule: Any = None, *, seconds: bool = False) -> Cron | None:
     return None
 
 
+@settings(deadline=None)
 @given(st.text() | st.text("0123456789*/-,LW#? @HMONFRI\t", max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     cron = read(text)
@@ -373,12 +374,14 @@ FIELD = st.text("0123456789*/-,LW#?~SUNMONJAN", min_size=1, max_size=8) | st.sam
 )
 
 
+@settings(deadline=None)
 @given(st.lists(FIELD, min_size=5, max_size=6), st.sampled_from([None, "or", "and"]))
 def test_any_fields_are_read_or_refused(fields: list[str], rule: Any) -> None:
     cron = read(" ".join(fields), rule, seconds=len(fields) == 6)
     assert cron is None or Cron(cron.canonical, cron.day_rule, cron.seconds) == cron
 
 
+@settings(deadline=None)
 @given(st.text("0123456789*/-,LW#?~SUNMONJAN \0\n", max_size=60))
 def test_a_refusal_says_where_the_mistake_is(text: str) -> None:
     with pytest.raises(ExpressionError) as caught:

@@ -89,15 +89,15 @@ def next_after(
 ) -> datetime | None:
     """Return the first nominal time after ``instant``, or None when there is none."""
     at = _utc("instant", instant)
+    zone = _check(expression, timezone, dst_gap, dst_overlap)
     match expression:
         case Cron():
-            times = _cron_times(expression, timezone, dst_gap, dst_overlap)
-            return times.first_from(at.replace(microsecond=0) + _SECOND)
+            return _cron_times(expression, zone, dst_gap, dst_overlap).first_from(
+                at.replace(microsecond=0) + _SECOND
+            )
         case Every():
-            _check(timezone, dst_gap, dst_overlap)
             return _every_from(expression, max(at + _TICK, EARLIEST))
         case Once():
-            _check(timezone, dst_gap, dst_overlap)
             return expression.at if at < expression.at else None
 
 
@@ -111,15 +111,15 @@ def previous_before(
 ) -> datetime | None:
     """Return the last nominal time before ``instant``, or None when there is none."""
     at = _utc("instant", instant)
+    zone = _check(expression, timezone, dst_gap, dst_overlap)
     match expression:
         case Cron():
-            times = _cron_times(expression, timezone, dst_gap, dst_overlap)
-            return times.last_to((at - _TICK).replace(microsecond=0))
+            return _cron_times(expression, zone, dst_gap, dst_overlap).last_to(
+                (at - _TICK).replace(microsecond=0)
+            )
         case Every():
-            _check(timezone, dst_gap, dst_overlap)
             return _every_to(expression, min(at - _TICK, LATEST))
         case Once():
-            _check(timezone, dst_gap, dst_overlap)
             return expression.at if expression.at < at else None
 
 
@@ -149,7 +149,7 @@ def count_between(
 ) -> int:
     """Return how many nominal times lie from ``start`` to ``end``, both inclusive."""
     if isinstance(expression, Every):
-        _check(timezone, dst_gap, dst_overlap)
+        _check(expression, timezone, dst_gap, dst_overlap)
         first, last = _window(start, end)
         at = _every_from(expression, first)
         return 0 if at is None or at > last else (last - at) // expression.interval + 1
@@ -180,20 +180,18 @@ def _runs(
     dst_overlap: str,
 ) -> Iterator[Run]:
     first, last = _window(start, end)
+    zone = _check(expression, timezone, dst_gap, dst_overlap)
     match expression:
         case Cron():
-            times = _cron_times(expression, timezone, dst_gap, dst_overlap)
+            times = _cron_times(expression, zone, dst_gap, dst_overlap)
             return times.runs(_whole_from(first), last.replace(microsecond=0))
         case Every():
-            _check(timezone, dst_gap, dst_overlap)
             return _every_runs(expression, first, last)
         case Once():
-            _check(timezone, dst_gap, dst_overlap)
             return iter([(expression.at, (_ZERO,))] if first <= expression.at <= last else [])
 
 
-def _cron_times(cron: Cron, timezone: str | ZoneInfo, dst_gap: str, dst_overlap: str) -> CronTimes:
-    zone = _check(timezone, dst_gap, dst_overlap)
+def _cron_times(cron: Cron, zone: ZoneInfo, dst_gap: str, dst_overlap: str) -> CronTimes:
     if cron.is_fixed_time:
         return CronTimes(cron, offsets_of(zone), dst_gap, dst_overlap)
     return CronTimes(cron, offsets_of(zone), "skip", "both")
@@ -242,17 +240,26 @@ def _utc(place: str, instant: object) -> datetime:
     return instant.astimezone(UTC) if instant.year <= _AFTER.year else _AFTER
 
 
-def _check(timezone: str | ZoneInfo, dst_gap: object, dst_overlap: object) -> ZoneInfo:
+def _check(
+    expression: object, timezone: str | ZoneInfo, dst_gap: object, dst_overlap: object
+) -> ZoneInfo:
     problems = []
+    if not isinstance(expression, Cron | Every | Once):
+        found = f"{type(expression).__name__} is no expression"
+        remedy = "use Cron('0 2 1 * *'), Every(timedelta(...)) or Once(datetime(...))"
+        problems.append(Problem("expression", found, remedy))
     if dst_gap not in DST_GAPS:
         problems.append(Problem("dst_gap", f"unknown word {dst_gap!r}", _one_of(DST_GAPS)))
     if dst_overlap not in DST_OVERLAPS:
         found = f"unknown word {dst_overlap!r}"
         problems.append(Problem("dst_overlap", found, _one_of(DST_OVERLAPS)))
-    if problems:
-        zone = timezone.key if isinstance(timezone, ZoneInfo) else timezone
-        raise ContractError([*problems, *zone_problems(zone)])
-    return zone_of(timezone)
+    if not problems:
+        return zone_of(timezone)
+    raise ContractError([*problems, *([] if _is_zone(timezone) else zone_problems(timezone))])
+
+
+def _is_zone(timezone: object) -> bool:
+    return isinstance(timezone, ZoneInfo)
 
 
 def _one_of(words: tuple[str, ...]) -> str:
