@@ -18,3 +18,20 @@ class TestMemoryQueueBridge(QueueBridgeSuite):
         bridge = MemoryQueueBridge(clock=clock)
         yield bridge
         await bridge.close()
+
+
+def test_the_event_bridge_does_not_promise_what_memory_cannot_keep():
+    capabilities = MemoryEventBridge().capabilities
+    assert capabilities.delivery == "at-most-once"
+    assert not capabilities.durable
+    assert not capabilities.redelivers
+    assert not capabilities.across_processes
+
+
+def test_the_queue_bridge_does_not_promise_what_memory_cannot_keep():
+    capabilities = MemoryQueueBridge().capabilities
+    assert not capabilities.durable
+    assert not capabilities.across_processes
+    assert capabilities.delayed
+    assert capabilities.deduplicates
+    assert capabilities.wakes

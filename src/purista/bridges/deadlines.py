@@ -16,12 +16,12 @@ Key = TypeVar("Key", bound=Hashable)
 BATCH = 1_000
 """How many deadlines pass in one go; then the event loop gets a turn."""
 
+TOLERANCE = 1e-6
+"""Timers are exact to the microsecond: what is due within one is due."""
+
 _SWEEP = 64
 _LONGEST = 365 * 86_400.0
 """The longest that a timer waits, in seconds: ``timedelta.max`` is more than some clocks can count."""
-
-_TOLERANCE = 1e-6
-"""Timers are exact to the microsecond: what is due within one is due."""
 
 
 class Target(Protocol):
@@ -90,7 +90,7 @@ class Deadlines:
 
     def limit(self) -> float:
         """Return the instant up to which deadlines have passed."""
-        return self._clock.monotonic() + _TOLERANCE
+        return self._clock.monotonic() + TOLERANCE
 
     def close(self) -> None:
         """Forget every deadline."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 
+from purista.bridges.deadlines import TOLERANCE
+
 _DROPPED = 16
 """How many keys at most are dropped when one comes in: more than come, and never many at once."""
 
@@ -22,18 +24,19 @@ class Keys:
 
     def take(self, queue: str, key: str, *, now: float, window: float) -> bool:
         """Keep a queue's key for ``window`` seconds; False, and nothing changes, if it is kept."""
-        self._drop(now)
+        limit = now + TOLERANCE
+        self._drop(limit)
         known = (queue, key)
-        if self._until.get(known, now) > now:
+        if self._until.get(known, now) > limit:
             return False
         if window > 0:
             self._until[known] = end = now + window
             heapq.heappush(self._ends, (end, known))
         return True
 
-    def _drop(self, now: float) -> None:
+    def _drop(self, limit: float) -> None:
         for _ in range(_DROPPED):
-            if not self._ends or self._ends[0][0] > now:
+            if not self._ends or self._ends[0][0] > limit:
                 return
             end, known = heapq.heappop(self._ends)
             if self._until.get(known) == end:

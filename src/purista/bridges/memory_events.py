@@ -147,12 +147,14 @@ class MemoryEventBridge:
             self._at_work[task] = member
 
     async def _deliver(self, message: Message, member: _Member[Receiver]) -> None:
+        place = "event %s: subscriber %s "
         try:
             await member.callback(message)
+        except asyncio.CancelledError:
+            logger.warning(place + "was cancelled, %s", message.name, member.name, _ids(message))
+            raise
         except Exception:
-            logger.exception(
-                "event %s: subscriber %s failed, %s", message.name, member.name, _ids(message)
-            )
+            logger.exception(place + "failed, %s", message.name, member.name, _ids(message))
         finally:
             self._at_work.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
 
