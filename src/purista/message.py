@@ -55,4 +55,5 @@ def _renew_prefix() -> None:
     _prefix = f"{os.urandom(8).hex()}-"
 
 
-os.register_at_fork(after_in_child=_renew_prefix)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_prefix)
