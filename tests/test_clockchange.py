@@ -212,6 +212,22 @@ def test_a_schedule_of_a_service_is_taken_as_well():
     ]
 
 
+@pytest.mark.parametrize("gap", ["skip", "next", "shift"])
+def test_what_an_excluded_day_would_have_done_is_not_met(gap: Any):
+    schedule = (
+        Service("Nightly")
+        .schedule("purge")
+        .emit_event(
+            "due",
+            expression=Cron("30 2 * * *"),
+            timezone="Europe/Berlin",
+            dst_gap=gap,
+            exclude=[date(2027, 3, 28), date(2027, 10, 31)],
+        )
+    )
+    assert list(clock_changes(schedule, YEAR, NEXT_YEAR)) == []
+
+
 def marks(timing: Timing, *day: Any) -> list[str]:
     start = datetime(*day, tzinfo=UTC)
     return [

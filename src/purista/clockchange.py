@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from purista import firetimes
+from purista.exclusion import Exclusion, last_excluded
 from purista.expression import Cron, Expression
 from purista.zone import Transition
 
@@ -56,6 +57,8 @@ class Timed(Protocol):
     def start_at(self) -> datetime | None: ...  # noqa: D102
     @property
     def end_at(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def exclude(self) -> tuple[Exclusion, ...]: ...  # noqa: D102
 
     def between(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """Yield the nominal times from ``start`` to ``end``, both inclusive."""
@@ -77,6 +80,11 @@ class Timing:
     dst_overlap: str = firetimes.DST_OVERLAPS[0]
     start_at: datetime | None = None
     end_at: datetime | None = None
+
+    @property
+    def exclude(self) -> tuple[Exclusion, ...]:
+        """None: that is for a schedule."""
+        return ()
 
     def between(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """Yield the nominal times from ``start`` to ``end``, both inclusive, as UTC, lazily."""
@@ -243,10 +251,11 @@ def _stand_in(schedule: Timed, local: datetime, transition: Transition) -> datet
 
 
 def _is_open(schedule: Timed, local: datetime, transition: Transition) -> bool:
-    """Whether the bounds hold a local time that does not exist: its instant but for the change."""
+    """Whether a local time that does not exist would count: by its instant, but for the change."""
     at = local.replace(tzinfo=UTC) - transition.offset_before
     started = schedule.start_at is None or schedule.start_at <= at
-    return started and (schedule.end_at is None or at <= schedule.end_at)
+    ended = schedule.end_at is not None and schedule.end_at < at
+    return started and not ended and last_excluded(schedule.exclude, local.date()) is None
 
 
 def _pass_mark(instant: datetime, transition: Transition) -> str:

@@ -23,6 +23,7 @@ from purista.clockchange import (
     times_text,
 )
 from purista.contract import Schedule
+from purista.exclusion import Exclusion, HolidayCalendar
 from purista.expression import LATEST, Cron, Every
 from purista.payload import rfc3339
 from purista.sentence import DAY_NAMES, duration_words, sentence
@@ -160,6 +161,17 @@ def _bounds_rules(schedule: Schedule) -> Iterator[Rule]:
         yield Rule("start", f"not before {rfc3339(schedule.start_at)}")
     if schedule.end_at:
         yield Rule("end", f"not after {rfc3339(schedule.end_at)}")
+    for one in schedule.exclude:
+        yield Rule("excluded", _exclusion_text(one))
+
+
+def _exclusion_text(exclusion: Exclusion) -> str:
+    first, last = exclusion.first, exclusion.last
+    if isinstance(exclusion, HolidayCalendar):
+        count = len(exclusion.dates)
+        holidays = f"{count} holiday{'' if count == 1 else 's'}"
+        return f"not on the {holidays} of {exclusion.name}, known from {first} to {last}"
+    return f"not on {first}" if first == last else f"not from {first} to {last}"
 
 
 def _missed_rule(schedule: Schedule) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from purista.cronfield import LAST, DayOfMonth, DayOfWeek
-from purista.expression import Cron, Every, Expression, Once
+from purista.expression import Cron, Every, Expression
 from purista.zone import zone_of
 
 DAY_NAMES: Final = (
@@ -64,11 +64,10 @@ def sentence(expression: Expression, timezone: str | ZoneInfo | None = None) -> 
         case Every():
             origin = _moment(expression.anchor)
             return f"Every {_each(expression.interval)}, counted from {origin} UTC"
-        case Once() if zone:
-            local = expression.at.astimezone(zone)
-            return f"Once, on {_moment(local)} {_offset(local)}, {zone.key}"
-        case Once():
-            return f"Once, on {_moment(expression.at)} UTC"
+    if zone is None:
+        return f"Once, on {_moment(expression.at)} UTC"
+    local = expression.at.astimezone(zone)
+    return f"Once, on {_moment(local)} {_offset(local)}, {zone.key}"
 
 
 def duration_words(duration: timedelta) -> str:
@@ -128,10 +127,9 @@ def _minute_phrase(cron: Cron, times: Sequence[int]) -> str:
         return whole
     step = min((after - before for before, after in pairwise(times)), default=0)
     parts = _progressions(times, step)
-    is_regular = len(parts) == 1 or all(len(part) > 1 for part in parts[:_SOME])
     if len(times) <= _FEW or (len(times) <= _SOME and len(parts) > 1):
         return _at(list(map(_clock, times)))
-    if len(parts) <= _FEW and is_regular:
+    if len(parts) <= _FEW and all(len(part) > 1 for part in parts):
         spans = [f"from {_clock(part[0])} to {_clock(part[-1])}" for part in parts]
         return f"Every {_each(timedelta(minutes=step))} {joined(spans)}"
     return f"{_unit_phrase(cron.minute.values, 'minute')} of {_hours(cron.hour.values)}"
@@ -185,9 +183,8 @@ def _day_phrase(cron: Cron, times: str) -> str:
             of = "of the month" if len(months) == 12 else of
             weekly = _on_a_day(cron.day_of_week, _in_months(months), of)
             return f" {_on_days(cron.day_of_month, months, of)} or {weekly}"
-        case "and":
-            weekly = _on_a_day(cron.day_of_week, "", "of the month")
-            return f" {_on_days(cron.day_of_month, months, of)}, but only {weekly}"
+    weekly = _on_a_day(cron.day_of_week, "", "of the month")
+    return f" {_on_days(cron.day_of_month, months, of)}, but only {weekly}"
 
 
 def _on_days(days: DayOfMonth, months: Sequence[int], of: str) -> str:
