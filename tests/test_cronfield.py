@@ -10,6 +10,8 @@ from purista.cronfield import (
     LAST,
     MINUTE,
     all_days,
+    day_of_month_text,
+    day_of_week_text,
     list_text,
     month_days,
     parse_day_of_month,
@@ -135,6 +137,13 @@ def test_values_become_text() -> None:
     assert star_text(DAY_OF_WEEK, tuple(range(7))) == "*"
     assert starred_text(MINUTE, (0, 20, 40)) == "*/20"
     assert starred_text(MINUTE, tuple(range(60))) == "*"
+
+
+def test_every_day_is_a_star() -> None:
+    month, week = parse_day_of_month("1-31,L")[0], parse_day_of_week("0-6,FRI#2")[0]
+    assert month is not None
+    assert week is not None
+    assert (day_of_month_text(month), day_of_week_text(week)) == ("*", "*")
 
 
 def test_a_long_token_is_cut_in_a_message() -> None:

@@ -11,9 +11,10 @@ import pytest
 from purista.crontimes import CronTimes
 from purista.expression import EARLIEST, LATEST, Cron
 from purista.firetimes import DST_GAPS, DST_OVERLAPS
-from purista.zone import offsets_of
+from purista.zone import offsets_of, transitions_between
 
 SECOND = timedelta(seconds=1)
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def fired(
@@ -192,6 +193,17 @@ def test_times_a_year_apart_are_found_across_every_change() -> None:
         assert times.last_to(at(second_pass) - SECOND) == at(first_pass)
 
 
+@pytest.mark.parametrize(("gap", "moved"), [("next", "01:00"), ("shift", "01:30")])
+def test_a_moved_time_is_one_among_the_others(gap: str, moved: str) -> None:
+    times = CronTimes(Cron("30 0,2,5 * * *"), offsets_of(BERLIN), gap, "first")
+    before, moved_to, after = (
+        at(f"2027-03-{day}") for day in ("27T23:30", f"28T{moved}", "28T03:30")
+    )
+    assert times.first_from(before + SECOND) == times.last_to(after - SECOND) == moved_to
+    assert times.first_from(moved_to + SECOND) == times.last_to(at("2027-03-28T12:00")) == after
+    assert times.last_to(moved_to - SECOND) == before
+
+
 def test_nothing_lies_beyond_the_bounds() -> None:
     times = CronTimes(Cron("0 0 1 1 *"), offsets_of(ZoneInfo("Asia/Tokyo")), "skip", "first")
     assert times.first_from(at("1900-01-01")) == at("1970-12-31T15:00")
@@ -200,8 +212,35 @@ def test_nothing_lies_beyond_the_bounds() -> None:
     assert times.last_to(at("2300-01-01")) == at("2200-12-31T15:00")
     assert times.first_from(LATEST + SECOND) is None
     assert times.last_to(EARLIEST - SECOND) is None
-    far_east = CronTimes(Cron("0 0 1 1 *"), offsets_of(ZoneInfo("UTC")), "skip", "first")
-    assert far_east.last_to(LATEST) == at("2200-01-01")
+    new_years_eve = CronTimes(Cron("0 0 31 12 *"), offsets_of(ZoneInfo("UTC")), "skip", "first")
+    assert new_years_eve.last_to(at("1970-12-30")) is None
+    in_berlin = CronTimes(Cron("0 0 31 12 *"), offsets_of(BERLIN), "skip", "first")
+    assert in_berlin.last_to(at("1970-01-05")) is None
+    leap_day = CronTimes(Cron("0 0 29 2 *"), offsets_of(BERLIN), "skip", "first")
+    assert leap_day.last_to(at("1972-02-28")) is None
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Pacific/Apia", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("hour", ["2", "0,12", "*/12"])
+def test_rare_times_near_a_change_are_found_once_and_in_order(zone: str, hour: str) -> None:
+    """Over many years rare matches are looked at one by one, and those near a change anew."""
+    for change in transitions_between(ZoneInfo(zone), at("1994-01-01"), at("2012-01-01")):
+        days = sorted({(change.instant + step * timedelta(days=1)).day for step in range(-4, 5, 2)})
+        text = f"30 {hour} {','.join(map(str, days))} {change.instant.month} *"
+        for gap, overlap in product(DST_GAPS, DST_OVERLAPS):
+            options = ("skip", "both") if "*" in hour else (gap, overlap)
+            times = CronTimes(Cron(text), offsets_of(ZoneInfo(zone)), *options)
+            first, last = change.instant - timedelta(days=300), change.instant + timedelta(days=500)
+            assert _from(times, first, last) == _steps(times, first, last)
+
+
+def _steps(times: CronTimes, first: datetime, last: datetime) -> list[datetime]:
+    found = []
+    at = times.first_from(first)
+    while at is not None and at <= last:
+        found.append(at)
+        at = times.first_from(at + SECOND)
+    return found
 
 
 def _from(times: CronTimes, first: datetime, last: datetime) -> list[datetime]:

@@ -84,12 +84,14 @@ class CronTimes(NamedTuple):
             before, after = self.offsets.around(base, distances)
             if before == after:
                 yield from cut((base, tuple(map(sub, distances, before))), at, end)
+                at = max(at, base + distances[-1] - before[-1] + _SECOND)
                 continue
             for distance, early, late in zip(distances, before, after, strict=True):
                 match = base + distance
                 if early == late:
                     yield from cut((match - early, _NO_DISTANCE), at, end)
-                elif match + _MARGIN >= at:
+                    at = max(at, match - early + _SECOND)
+                else:
                     start, stop = max(at, match - _MARGIN), min(match + _MARGIN, last)
                     yield from self._dense_runs(matches, start, stop)
                     at = match + _MARGIN + _SECOND

@@ -90,15 +90,12 @@ def next_after(
     """Return the first nominal time after ``instant``, or None when there is none."""
     at = _utc("instant", instant)
     zone = _check(expression, timezone, dst_gap, dst_overlap)
-    match expression:
-        case Cron():
-            return _cron_times(expression, zone, dst_gap, dst_overlap).first_from(
-                at.replace(microsecond=0) + _SECOND
-            )
-        case Every():
-            return _every_from(expression, max(at + _TICK, EARLIEST))
-        case Once():
-            return expression.at if at < expression.at else None
+    if isinstance(expression, Cron):
+        times = _cron_times(expression, zone, dst_gap, dst_overlap)
+        return times.first_from(at.replace(microsecond=0) + _SECOND)
+    if isinstance(expression, Every):
+        return _every_from(expression, max(at + _TICK, EARLIEST))
+    return expression.at if at < expression.at else None
 
 
 def previous_before(
@@ -112,15 +109,12 @@ def previous_before(
     """Return the last nominal time before ``instant``, or None when there is none."""
     at = _utc("instant", instant)
     zone = _check(expression, timezone, dst_gap, dst_overlap)
-    match expression:
-        case Cron():
-            return _cron_times(expression, zone, dst_gap, dst_overlap).last_to(
-                (at - _TICK).replace(microsecond=0)
-            )
-        case Every():
-            return _every_to(expression, min(at - _TICK, LATEST))
-        case Once():
-            return expression.at if expression.at < at else None
+    if isinstance(expression, Cron):
+        times = _cron_times(expression, zone, dst_gap, dst_overlap)
+        return times.last_to((at - _TICK).replace(microsecond=0))
+    if isinstance(expression, Every):
+        return _every_to(expression, min(at - _TICK, LATEST))
+    return expression.at if expression.at < at else None
 
 
 def contains(
@@ -181,14 +175,12 @@ def _runs(
 ) -> Iterator[Run]:
     first, last = _window(start, end)
     zone = _check(expression, timezone, dst_gap, dst_overlap)
-    match expression:
-        case Cron():
-            times = _cron_times(expression, zone, dst_gap, dst_overlap)
-            return times.runs(_whole_from(first), last.replace(microsecond=0))
-        case Every():
-            return _every_runs(expression, first, last)
-        case Once():
-            return iter([(expression.at, (_ZERO,))] if first <= expression.at <= last else [])
+    if isinstance(expression, Cron):
+        times = _cron_times(expression, zone, dst_gap, dst_overlap)
+        return times.runs(_whole_from(first), last.replace(microsecond=0))
+    if isinstance(expression, Every):
+        return _every_runs(expression, first, last)
+    return iter([(expression.at, (_ZERO,))] if first <= expression.at <= last else [])
 
 
 def _cron_times(cron: Cron, zone: ZoneInfo, dst_gap: str, dst_overlap: str) -> CronTimes:

@@ -97,10 +97,12 @@ class Offsets:
     change is then found to the second. No two changes of a zone since 1970 are closer than six days.
     """
 
-    __slots__ = ("_spans", "_zone")
+    __slots__ = ("_fixed", "_offset_at", "_spans")
 
     def __init__(self, zone: ZoneInfo) -> None:
-        self._zone = zone
+        self._fixed = zone.utcoffset(None)
+        # Of a wall time; a ZoneInfo always has an answer, which its type does not say.
+        self._offset_at = cast("Callable[[datetime], timedelta]", zone.utcoffset)
         self._spans: dict[int, tuple[Span, ...]] = {}
 
     def span(self, instant: datetime) -> Span:
@@ -117,7 +119,7 @@ class Offsets:
     @property
     def are_fixed(self) -> bool:
         """Whether the zone never changes its offset."""
-        return self._zone.utcoffset(None) is not None
+        return self._fixed is not None
 
     def around(
         self, base: datetime, distances: tuple[timedelta, ...]
@@ -126,17 +128,15 @@ class Offsets:
 
         Where the two agree, that is the offset at the wall time, and no change is near.
         """
-        offset = cast("Callable[[datetime], timedelta]", self._zone.utcoffset)
-        before = list(map(offset, map((base - _NEAR).__add__, distances)))
-        after = list(map(offset, map((base + _NEAR).__add__, distances)))
+        before = list(map(self._offset_at, map((base - _NEAR).__add__, distances)))
+        after = list(map(self._offset_at, map((base + _NEAR).__add__, distances)))
         return before, after
 
     def _find_spans(self, year: int) -> tuple[Span, ...]:
-        fixed = self._zone.utcoffset(None)
-        if fixed is None:
+        if self._fixed is None:
             spans = self._spans_of_year(year)
         else:
-            spans = (Span(_START, _END, fixed, _ZERO, _ZERO),)
+            spans = (Span(_START, _END, self._fixed, _ZERO, _ZERO),)
         self._spans[year] = spans
         return spans
 
@@ -148,7 +148,8 @@ class Offsets:
         changes = list(self._changes(new_year - 4 * _DAY, next_new_year + 4 * _DAY))
         start, end = _cut(changes, new_year), _cut(changes, next_new_year)
         inside = [change for change in changes if start < change.instant < end]
-        offset = inside[0].offset_before if inside else self._offset(start)
+        # No change is near the start, so that there the wall time may stand for the instant.
+        offset = inside[0].offset_before if inside else self._offset_at(start)
         edges = [start, *(change.instant for change in inside), end]
         offsets = [offset, *(change.offset_after for change in inside)]
         jumps = [_ZERO, *(change.change for change in inside), _ZERO]
@@ -160,9 +161,9 @@ class Offsets:
     def _changes(self, start: datetime, end: datetime) -> Iterator[Transition]:
         count = (end - start) // _PROBE + 2
         probes = list(map(start.replace(tzinfo=None).__add__, _PROBES[:count]))
-        known = list(map(self._zone.utcoffset, probes))
+        known = list(map(self._offset_at, probes))
         for at, (before, after) in enumerate(pairwise(known)):
-            if before != after and before is not None and after is not None:
+            if before != after:
                 wall = self._first_wall(probes[at], probes[at + 1], before)
                 instant = (wall - max(before, after)).replace(tzinfo=UTC)
                 yield Transition(instant, before, after)
@@ -173,23 +174,23 @@ class Offsets:
         Without ``fold`` a wall time inside a gap or an overlap has the offset of before the change.
         Nearly every change is at a quarter of an hour; for the others the seconds are searched.
         """
-        for step in (_QUARTER, _SECOND):
-            low_step, high_step = 0, -((low - high) // step)
-            while high_step - low_step > 1:
-                middle = (low_step + high_step) // 2
-                if self._zone.utcoffset(low + middle * step) == before:
-                    low_step = middle
-                else:
-                    high_step = middle
-            low, high = low + low_step * step, low + high_step * step
-            if self._zone.utcoffset(high - _SECOND) == before:
-                break
-        return high
+        wall = self._search(low, high, before, _QUARTER)
+        if self._offset_at(wall - _SECOND) == before:
+            return wall
+        return self._search(wall - _QUARTER, wall, before, _SECOND)
 
-    def _offset(self, instant: datetime) -> timedelta:
-        offset = instant.astimezone(self._zone).utcoffset()
-        assert offset is not None
-        return offset
+    def _search(
+        self, low: datetime, high: datetime, before: timedelta, step: timedelta
+    ) -> datetime:
+        """Return the first of ``low``, ``low + step``, ... that has another offset."""
+        known, unknown = 0, -((low - high) // step)
+        while unknown - known > 1:
+            middle = (known + unknown) // 2
+            if self._offset_at(low + middle * step) == before:
+                known = middle
+            else:
+                unknown = middle
+        return low + unknown * step
 
 
 @lru_cache(maxsize=512)
