@@ -20,6 +20,7 @@ from purista.expression import Cron, Every, Once
 from purista.jsonvalue import compact
 from purista.payload import rfc3339
 from purista.shape import resolved
+from purista.wire import anything
 
 LENGTH = 16
 """How many hexadecimal digits a fingerprint has."""
@@ -74,10 +75,12 @@ def fingerprint_of(
     ``schema_meaning`` may be a version of the function of that name that remembers its answers.
     """
     told = {
-        each.name: _told(options[each.attribute])
+        each.name: _TOLD_AS.get(each.attribute, _told)(options[each.attribute])
         for each in SCHEDULE_COLUMNS
-        if each.meant and options[each.attribute] not in (None, ())
+        if each.meant and options[each.attribute] is not None
     }
+    if not told["exclusions"]:
+        del told["exclusions"]
     told["id"] = schedule_id
     told["target"] = {
         "kind": target.kind,
@@ -104,8 +107,6 @@ def _told(value: Any) -> Any:
             return value // timedelta(microseconds=1)
         case datetime():
             return rfc3339(value)
-        case tuple():
-            return [[str(first), str(last)] for first, last in excluded_rows(value)]
         case Enum():
             return value.value
         case Backoff():
@@ -114,6 +115,12 @@ def _told(value: Any) -> Any:
         case _:
             return value
 
+
+def _told_days(value: Any) -> list[list[str]]:
+    return [[str(first), str(last)] for first, last in excluded_rows(value)]
+
+
+_TOLD_AS: Mapping[str, Callable[[Any], Any]] = {"exclude": _told_days, "payload": anything}
 
 _FOR_PEOPLE = frozenset(
     {

@@ -139,18 +139,20 @@ class _Reading:
 
     def _schedule(self, read: ReadSchedule, entry: dict[str, Any], place: str) -> dict[str, Any]:
         made = _normal_schedule(read, entry)
-        if not self.keeps_all:
-            self._check_fingerprint(made, entry, place)
+        self._settle_fingerprint(made, entry, place)
         if "payload" not in made and _demands_fields(read.target.document):
             message = "there is no template, and the payload schema demands fields"
             remedy = "every trigger has to bring the payload as its data, or add a template"
             self.notes.append(Problem(f"{place}.payload", message, remedy))
         return made
 
-    def _check_fingerprint(self, made: dict[str, Any], entry: dict[str, Any], place: str) -> None:
-        known = entry.get("fingerprint", made["fingerprint"])
-        if known != made["fingerprint"]:
-            message = f"{shown(known)} is not that of the schedule, which was changed since"
+    def _settle_fingerprint(self, made: dict[str, Any], entry: Any, place: str) -> None:
+        """Keep that of a newer version, which knows more fields; correct that of an edited entry."""
+        given = entry.get("fingerprint") or made["fingerprint"]
+        if self.keeps_all:
+            made["fingerprint"] = given
+        elif given != made["fingerprint"]:
+            message = f"{shown(given)} is not that of the schedule, which was changed since"
             remedy = f"it is '{made['fingerprint']}' now"
             self.notes.append(Problem(f"{place}.fingerprint", message, remedy))
 
@@ -204,17 +206,13 @@ class _Reading:
 
 def _normal_schedule(read: ReadSchedule, entry: Mapping[str, Any]) -> dict[str, Any]:
     options = {each.attribute: _default(each) for each in SCHEDULE_COLUMNS} | read.options
-    given_options = entry.get("targetOptions") or {}
     target = read.target._replace(options=_with_defaults(read.target.kind, read.target.options))
     written = {
         each.name: each.write(options[each.attribute])
         for each in SCHEDULE_COLUMNS
         if options[each.attribute] is not None
     }
-    made = {
-        **_without_null(entry),
-        **written,
-        "expression": _without_null(entry["expression"]) | written["expression"],
+    written |= {
         "id": read.id,
         "serviceName": read.service_name,
         "serviceVersion": read.service_version,
@@ -222,7 +220,8 @@ def _normal_schedule(read: ReadSchedule, entry: Mapping[str, Any]) -> dict[str, 
         "payloadSchema": dict(target.document),
     }
     if target.options:
-        made["targetOptions"] = {**given_options, **_written(target.kind, target.options)}
+        written["targetOptions"] = _written(target.kind, target.options)
+    made = _kept(entry, written)
     made["fingerprint"] = fingerprint_of(read.id, target, options)
     return made
 
@@ -239,8 +238,9 @@ def _normal_service(read: ReadService, entry: dict[str, Any]) -> dict[str, Any]:
 def _normal_message(read: ReadMessage, entry: Mapping[str, Any]) -> dict[str, Any]:
     kind = read.facts.kind
     options = _with_defaults(kind, read.facts.options)
-    made = {**entry, "payloadSchema": dict(read.facts.document), **_written(kind, options)}
-    return made | ({"returnsSchema": dict(read.returns)} if kind == "command" else {})
+    written = {"payloadSchema": dict(read.facts.document), **_written(kind, options)}
+    written |= {"returnsSchema": dict(read.returns)} if kind == "command" else {}
+    return _kept(entry, written)
 
 
 def _with_defaults(kind: TargetKind, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,8 +251,30 @@ def _written(kind: TargetKind, options: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: each.write(options[each.attribute]) for each in MESSAGE_COLUMNS[kind]}
 
 
-def _without_null(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if value is not None}
+def _kept(given: Mapping[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+    """Return what was written with all fields beside it that only the given object has."""
+    more = {
+        name: value for name, value in given.items() if name not in written and value is not None
+    }
+    return more | {name: _kept_inside(given.get(name), value) for name, value in written.items()}
+
+
+def _kept_inside(given: Any, written: Any) -> Any:
+    if isinstance(given, dict) and isinstance(written, dict):
+        return _kept(given, written)
+    if isinstance(given, list) and isinstance(written, list) and len(given) == len(written):
+        return [
+            _kept(old, new) if _is_same_entry(old, new) else new
+            for old, new in zip(given, written, strict=True)
+        ]
+    return written
+
+
+def _is_same_entry(given: Any, written: Any) -> bool:
+    """Whether the given object says all that was written, which sorting may have moved."""
+    if not (isinstance(given, dict) and isinstance(written, dict)):
+        return False
+    return all(given.get(name) == value for name, value in written.items())
 
 
 def _default(column: Column) -> Any:

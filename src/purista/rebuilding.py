@@ -85,14 +85,12 @@ class _Rebuilding:
             "external": True,
             **facts.options,
         }
-        match facts.kind:
-            case "event":
-                return Event(facts.name, schema, **arguments)
-            case "queue":
-                return Queue(facts.name, schema, **arguments)
-            case "command":
-                returns = self._schema(message.returns)
-                return Command(facts.name, schema, returns=returns, **arguments)
+        if facts.kind == "event":
+            return Event(facts.name, schema, **arguments)
+        if facts.kind == "queue":
+            return Queue(facts.name, schema, **arguments)
+        returns = self._schema(message.returns)
+        return Command(facts.name, schema, returns=returns, **arguments)
 
     def _schema(self, document: Mapping[str, Any]) -> Schema[Any]:
         key = compact(document, sort_keys=True)

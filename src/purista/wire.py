@@ -16,7 +16,7 @@ from typing import Any
 from purista.contract import Backoff, name_problems, near, service_problems
 from purista.errors import ContractError, Problem
 from purista.exclusion import DateRange, Exclusion, HolidayCalendar, exclusions
-from purista.expression import EPOCH, Cron, Every, Expression, Once
+from purista.expression import DAY_RULES, EPOCH, Cron, Every, Expression, Once
 from purista.jsonvalue import compact
 from purista.payload import rfc3339
 from purista.shape import malformed
@@ -169,17 +169,15 @@ def expression(value: Any) -> Expression:
 
 def write_expression(value: Expression) -> dict[str, Any]:
     """Write an expression. A cron text stays as its author wrote it."""
-    match value:
-        case Cron():
-            made: dict[str, Any] = {"kind": "cron", "value": value.text}
-            if not (value.day_of_month.unrestricted or value.day_of_week.unrestricted):
-                made["dayRule"] = value.day_rule
-            return made | ({"seconds": True} if value.seconds else {})
-        case Every():
-            made = {"kind": "interval", "everyMs": milliseconds(value.interval)}
-            return made | ({"anchor": rfc3339(value.anchor)} if value.anchor != EPOCH else {})
-        case Once():
-            return {"kind": "oneShot", "runAt": rfc3339(value.at)}
+    if isinstance(value, Cron):
+        made: dict[str, Any] = {"kind": "cron", "value": value.text}
+        if not (value.day_of_month.unrestricted or value.day_of_week.unrestricted):
+            made["dayRule"] = value.day_rule
+        return made | ({"seconds": True} if value.seconds else {})
+    if isinstance(value, Every):
+        made = {"kind": "interval", "everyMs": milliseconds(value.interval)}
+        return made | ({"anchor": rfc3339(value.anchor)} if value.anchor != EPOCH else {})
+    return {"kind": "oneShot", "runAt": rfc3339(value.at)}
 
 
 def read_exclusions(value: Any) -> tuple[Exclusion, ...]:
@@ -192,9 +190,7 @@ def read_exclusions(value: Any) -> tuple[Exclusion, ...]:
         try:
             found.append(_exclusion(record(entry)))
         except WrongValueError as error:
-            problems += [
-                Problem(f"[{index}].{e.place}", e.message, e.remedy) for e in error.problems
-            ]
+            problems += [inside(f"[{index}]", problem) for problem in error.problems]
     if problems:
         raise WrongValueError(problems)
     return exclusions(found)[0]
@@ -265,8 +261,8 @@ def number(value: Any) -> float:
 
 def inside(field: str, problem: Problem) -> Problem:
     """Return a problem as it is seen from the object that has the field."""
-    place = f"{field}.{problem.place}" if problem.place else field
-    return Problem(place, problem.message, problem.remedy)
+    dot = "" if not problem.place or problem.place.startswith("[") else "."
+    return Problem(f"{field}{dot}{problem.place}", problem.message, problem.remedy)
 
 
 def shown(value: object) -> str:
@@ -316,18 +312,22 @@ def _dates(value: Any) -> tuple[date, ...]:
 
 def _cron(given: Mapping[str, Any]) -> Expression:
     remedy = "write a cron text, such as '0 2 1 * *'"
-    found = fields(given, {"value": text, "dayRule": text, "seconds": flag}, {"value": remedy})
+    found = fields(given, {"value": text, "dayRule": _day_rule, "seconds": flag}, {"value": remedy})
     try:
         return Cron(found["value"], found.get("dayRule"), found.get("seconds", False))
     except ContractError as error:
         raise WrongValueError(map(_on_the_wire, error.problems)) from None
 
 
+def _day_rule(value: Any) -> Any:
+    if value in DAY_RULES:
+        return value
+    raise wrong(f"unknown word {shown(value)}", near(str(value), DAY_RULES))
+
+
 def _on_the_wire(problem: Problem) -> Problem:
     """Return a problem of ``Cron`` with the manifest's names."""
     remedy = problem.remedy.replace("day_rule=", "dayRule ").replace("seconds=True", "seconds true")
-    if problem.place == "day_rule":
-        return Problem("dayRule", problem.message, remedy)
     return Problem("value", str(Problem(problem.place, problem.message)), remedy)
 
 
