@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from purista import Cron, Every, Expression, Once, Service
+from purista import ContractError, Cron, Every, Expression, Once, Service
 from purista.clockchange import (
     ClockChange,
     Effect,
@@ -226,6 +226,16 @@ def test_what_an_excluded_day_would_have_done_is_not_met(gap: Any):
         )
     )
     assert list(clock_changes(schedule, YEAR, NEXT_YEAR)) == []
+
+
+def test_a_timing_refuses_unknown_words_and_zones_all_at_once():
+    with pytest.raises(ContractError) as caught:
+        Timing(Cron("0 2 * * *"), "Berlin", "jump", "twice")
+    assert [problem.place for problem in caught.value.problems] == [
+        "timezone",
+        "dst_gap",
+        "dst_overlap",
+    ]
 
 
 def marks(timing: Timing, *day: Any) -> list[str]:

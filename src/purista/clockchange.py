@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from purista import firetimes
+from purista.errors import ContractError, Problem
 from purista.exclusion import Exclusion, last_excluded
 from purista.expression import Cron, Expression
 from purista.zone import Transition
@@ -68,6 +69,8 @@ class Timed(Protocol):
 class Timing:
     """An expression in a zone, by itself: when something is due, without what is due.
 
+    Raises ``ContractError`` for an unknown zone or word.
+
     >>> nightly = Timing(Cron("0 2 * * *"), "Europe/Berlin")
     >>> day = datetime(2027, 1, 1, tzinfo=UTC)
     >>> [str(at) for at in nightly.between(day, day + timedelta(days=1))]
@@ -80,6 +83,19 @@ class Timing:
     dst_overlap: str = firetimes.DST_OVERLAPS[0]
     start_at: datetime | None = None
     end_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        problems = firetimes.zone_problems(self.timezone)
+        for place, word, words in (
+            ("dst_gap", self.dst_gap, firetimes.DST_GAPS),
+            ("dst_overlap", self.dst_overlap, firetimes.DST_OVERLAPS),
+        ):
+            if word not in words:
+                problems.append(
+                    Problem(place, f"unknown word {word!r}", f"use one of: {', '.join(words)}")
+                )
+        if problems:
+            raise ContractError(problems)
 
     @property
     def exclude(self) -> tuple[Exclusion, ...]:

@@ -20,6 +20,8 @@ from rich.text import Text
 from purista import __version__
 from purista.advising import advice
 from purista.cli.demo import play
+from purista.cli.explain import explain
+from purista.cli.instant import read_instant
 from purista.cli.loading import load_services
 from purista.cli.output import (
     decision_json,
@@ -160,7 +162,7 @@ def next_(
     """
     loaded = load_services(services)
     chosen = [find_schedule(loaded, schedule)] if schedule else _schedules(loaded)
-    start = _instant("--from", from_) or datetime.now(UTC)
+    start = read_instant("--from", from_) or datetime.now(UTC)
     coming = list(islice(_upcoming([one for one in chosen if one.enabled], start), count))
     if as_json:
         print_json([_coming(one, at) for at, one in coming])
@@ -173,6 +175,9 @@ def next_(
     if not coming:
         say("nothing is due any more", "yellow")
     return 0
+
+
+app.command()(explain)
 
 
 @app.command()
@@ -225,7 +230,7 @@ def trigger(
     one = find_schedule(loaded, schedule)
     data = UNSET if payload is None else _read_json(payload)
     decision, outcome = asyncio.run(
-        _trigger_once(loaded, one, _instant("--nominal-time", nominal_time), data, state)
+        _trigger_once(loaded, one, read_instant("--nominal-time", nominal_time), data, state)
     )
     if as_json:
         print_json({**decision_json(decision), "outcome": outcome})
@@ -259,7 +264,7 @@ def dev(
     """
     loaded = load_services(services)
     _refuse(problems(*loaded))
-    origin, end = _instant("--from", start), _instant("--until", until)
+    origin, end = read_instant("--from", start), read_instant("--until", until)
     clock: Clock = SystemClock()
     if speed != 1.0 or origin is not None:
         clock = AcceleratedClock(origin, speed=speed)
@@ -377,20 +382,6 @@ def _refuse(wrong: Sequence[Problem]) -> None:
         for problem in wrong:
             say(f"problem: {problem}", "red")
         raise typer.Exit(2)
-
-
-def _instant(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise LoadError(
-            f"{option} '{text}' is no instant; write it as 2027-03-01T01:00:00Z"
-        ) from None
-    if instant.utcoffset() is None:
-        raise LoadError(f"{option} '{text}' has no zone; add Z, or an offset such as +01:00")
-    return instant.astimezone(UTC)
 
 
 def _read_json(path: Path) -> Any:
