@@ -24,7 +24,7 @@ def fired(
     times = CronTimes(Cron(text), offsets_of(ZoneInfo(zone)), gap, overlap)
     found = [
         base + distance
-        for base, distances in times.runs(at(start), at(end))
+        for base, distances in times.batches(at(start), at(end))
         for distance in distances
     ]
     return [f"{instant.astimezone(ZoneInfo(zone)):%d %H:%M%z}" for instant in found]
@@ -244,5 +244,5 @@ def _steps(times: CronTimes, first: datetime, last: datetime) -> list[datetime]:
 
 
 def _from(times: CronTimes, first: datetime, last: datetime) -> list[datetime]:
-    found = times.runs(first, last)
+    found = times.batches(first, last)
     return [base + distance for base, distances in found for distance in distances]

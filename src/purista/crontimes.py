@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from operator import sub
 from typing import NamedTuple
 
+from purista.batches import Batch, Batches, cut
 from purista.expression import EARLIEST, LATEST, Cron
-from purista.wallclock import Run, Runs, cut, first_match, last_match
+from purista.wallclock import first_match, last_match
 from purista.zone import Offsets, Span
 
 
@@ -70,14 +71,14 @@ class CronTimes(NamedTuple):
                 return None
         return None
 
-    def runs(self, first: datetime, last: datetime) -> Iterator[Run]:
-        """Yield the nominal times from ``first`` to ``last``, both inclusive, as runs, lazily."""
-        matches = Runs(self.cron, last - first)
+    def batches(self, first: datetime, last: datetime) -> Iterator[Batch]:
+        """Yield the nominal times from ``first`` to ``last``, both inclusive, in batches, lazily."""
+        matches = Batches(self.cron, last - first)
         if matches.are_rare and not self.offsets.are_fixed:
-            return self._rare_runs(matches, first, last)
-        return self._dense_runs(matches, first, last)
+            return self._rare(matches, first, last)
+        return self._dense(matches, first, last)
 
-    def _rare_runs(self, matches: Runs, first: datetime, last: datetime) -> Iterator[Run]:
+    def _rare(self, matches: Batches, first: datetime, last: datetime) -> Iterator[Batch]:
         """Look at each match by itself, which is cheaper than to find the spans of every year."""
         at, end = first, last + _SECOND
         for base, distances in matches.between(first - _DAY, last + _DAY):
@@ -93,21 +94,21 @@ class CronTimes(NamedTuple):
                     at = max(at, match - early + _SECOND)
                 else:
                     start, stop = max(at, match - _MARGIN), min(match + _MARGIN, last)
-                    yield from self._dense_runs(matches, start, stop)
+                    yield from self._dense(matches, start, stop)
                     at = match + _MARGIN + _SECOND
 
-    def _single_runs(self, first: datetime, last: datetime) -> Iterator[Run]:
+    def _singles(self, first: datetime, last: datetime) -> Iterator[Batch]:
         at = self.first_from(first)
         while at is not None and at <= last:
             yield at, _NO_DISTANCE
             at = self.first_from(at + _SECOND)
 
-    def _dense_runs(self, matches: Runs, first: datetime, last: datetime) -> Iterator[Run]:
+    def _dense(self, matches: Batches, first: datetime, last: datetime) -> Iterator[Batch]:
         at = first
         while at <= last:
             span = self.offsets.span(at)
             if self.dst_gap != "skip" and span.change_in > _ZERO:
-                yield from self._single_runs(at, min(span.start + span.change_in - _SECOND, last))
+                yield from self._singles(at, min(span.start + span.change_in - _SECOND, last))
                 at = max(at, span.start + span.change_in)
             at = max(at, self._begin(span))
             end = min(self._end(span), last + _SECOND)

@@ -18,10 +18,10 @@ from itertools import chain
 from typing import Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
+from purista.batches import Batch
 from purista.crontimes import CronTimes
 from purista.errors import ContractError, Problem
 from purista.expression import EARLIEST, LATEST, Cron, Every, Expression, Once
-from purista.wallclock import Run
 from purista.zone import (
     Transition,
     offsets_of,
@@ -75,7 +75,7 @@ def between(
     >>> [str(hour) for hour in hours]
     ['2027-03-28 01:00:00+00:00', '2027-03-28 02:00:00+00:00', '2027-03-29 00:00:00+00:00']
     """
-    found = _runs(expression, timezone, start, end, dst_gap, dst_overlap)
+    found = _batches(expression, timezone, start, end, dst_gap, dst_overlap)
     return chain.from_iterable(map(base.__add__, distances) for base, distances in found)
 
 
@@ -147,7 +147,7 @@ def count_between(
         first, last = _window(start, end)
         at = _every_from(expression, first)
         return 0 if at is None or at > last else (last - at) // expression.interval + 1
-    found = _runs(expression, timezone, start, end, dst_gap, dst_overlap)
+    found = _batches(expression, timezone, start, end, dst_gap, dst_overlap)
     return sum(len(distances) for _, distances in found)
 
 
@@ -160,26 +160,26 @@ def transitions(timezone: str | ZoneInfo, start: datetime, end: datetime) -> Ite
 _ZERO: Final = timedelta(0)
 _TICK: Final = timedelta(microseconds=1)
 _SECOND: Final = timedelta(seconds=1)
-_RUN_LENGTH: Final = 1024
+_BATCH_LENGTH: Final = 1024
 _BEFORE: Final = EARLIEST - timedelta(days=9)
 _AFTER: Final = LATEST + timedelta(days=9)
 
 
-def _runs(
+def _batches(
     expression: Expression,
     timezone: str | ZoneInfo,
     start: datetime,
     end: datetime,
     dst_gap: str,
     dst_overlap: str,
-) -> Iterator[Run]:
+) -> Iterator[Batch]:
     first, last = _window(start, end)
     zone = _check(expression, timezone, dst_gap, dst_overlap)
     if isinstance(expression, Cron):
         times = _cron_times(expression, zone, dst_gap, dst_overlap)
-        return times.runs(_whole_from(first), last.replace(microsecond=0))
+        return times.batches(_whole_from(first), last.replace(microsecond=0))
     if isinstance(expression, Every):
-        return _every_runs(expression, first, last)
+        return _every_batches(expression, first, last)
     return iter([(expression.at, (_ZERO,))] if first <= expression.at <= last else [])
 
 
@@ -204,10 +204,10 @@ def _every_to(every: Every, last: datetime) -> datetime | None:
     return last - back if back <= last - EARLIEST else None
 
 
-def _every_runs(every: Every, first: datetime, last: datetime) -> Iterator[Run]:
+def _every_batches(every: Every, first: datetime, last: datetime) -> Iterator[Batch]:
     at = _every_from(every, first)
     while at is not None and at <= last:
-        count = min((last - at) // every.interval + 1, _RUN_LENGTH)
+        count = min((last - at) // every.interval + 1, _BATCH_LENGTH)
         yield at, tuple([every.interval * step for step in range(count)])
         at = _every_from(every, at + every.interval * (count - 1) + _TICK)
 
