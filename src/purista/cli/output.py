@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from purista.contract import Command, Schedule
-from purista.expression import Cron, Every, Expression
+from purista.caption import expression_text as expression_text
+from purista.caption import target_text as target_text
 from purista.ingress import Decision
 
 PIPE_WIDTH = 240
@@ -57,26 +57,6 @@ def table(*columns: str, title: str = "") -> Table:
 def verdict_text(word: str) -> Text:
     """Return a decision's word in its colour."""
     return Text(word, style=COLOURS.get(word, ""))
-
-
-def expression_text(expression: Expression) -> str:
-    """Return an expression as its author wrote it.
-
-    >>> expression_text(Cron("0 2 1 * *"))
-    '0 2 1 * *'
-    """
-    if isinstance(expression, Cron):
-        return expression.text
-    if isinstance(expression, Every):
-        return f"every {duration_text(expression.interval)}"
-    return f"once {expression.at.isoformat()}"
-
-
-def target_text(schedule: Schedule) -> str:
-    """Return ``kind name`` of a schedule's target."""
-    target = schedule.target
-    name = target.address if isinstance(target, Command) else target.name
-    return f"{schedule.target_kind} {name}"
 
 
 def local_text(instant: datetime, timezone: str) -> str:
