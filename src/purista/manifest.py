@@ -48,7 +48,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as text: keys sorted, lists by id, a line break at the end."""
-        return json.dumps(self.document, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+        lines = (
+            f"  {_text(name)}: {_in_lines(self.document[name])}" for name in sorted(self.document)
+        )
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @property
     def title(self) -> str | None:
@@ -134,6 +137,18 @@ def manifest_schema() -> dict[str, Any]:
     text = files("purista").joinpath("manifest.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
+
+
+def _in_lines(value: Any) -> str:
+    """Return JSON in lines; a list entry by entry, which takes far less memory at once."""
+    if not isinstance(value, list) or not value:
+        return _text(value).replace("\n", "\n  ")
+    entries = (_text(each).replace("\n", "\n    ") for each in value)
+    return "[\n    " + ",\n    ".join(entries) + "\n  ]"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True)
 
 
 def _twice(services: list[Service]) -> Iterator[Problem]:
