@@ -445,3 +445,14 @@ async def test_a_ledger_does_not_grow_for_ever(tmp_path: Path):
                 proposal(nominal_time=now, now=now, verdict=verdict, dedupe_window=SECOND)
             )
     assert all(count <= 64 for count in counts(path)), counts(path)
+
+
+async def test_tokens_grow_even_when_nothing_is_remembered(tmp_path: Path):
+    nothing = timedelta(0)
+    async with opened(tmp_path / "ledger.sqlite", retention=nothing) as ledger:
+        tokens = []
+        for number in range(70):
+            short = {"dedupe_window": nothing, "run_timeout": nothing}
+            ruling = await ledger.decide(proposal(key=str(number), run_id=str(number), **short))
+            tokens.append(ruling.token)
+    assert tokens == sorted(set(tokens))

@@ -91,7 +91,7 @@ class Model:
         run_id = run.run_id if run and verdict != "overlap" else trigger.run_id
         if verdict in ("overlap", "late", "coalesced") and not trigger.manual:
             self.skips.append((trigger.schedule, trigger.key, trigger.slot, trigger.now, run_id))
-        if verdict == "overlap" and run:
+        if verdict == "overlap" and run and not trigger.manual:
             run.state = "given up"
         if verdict != "accepted":
             return str(verdict), run_id, False, set(), wait

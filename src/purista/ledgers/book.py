@@ -265,8 +265,8 @@ class _Step:
         return Ruling(verdict=verdict, reason=reason, run_id=self.proposal.run_id)
 
     def overlap(self, earlier: Entry | None, other: Entry) -> Ruling:
-        """Refuse; a run that could have been taken over is given up."""
-        if earlier is not None:
+        """Refuse; a run that the scheduler's trigger could have taken over is given up."""
+        if earlier is not None and not self.proposal.manual:
             earlier.finish(RunStatus.FAILED, OVERLAP, self.now)
             self.book.update(earlier)
         reason = f"run {other.run_id} is {other.status} since {other.claimed_at.isoformat()}"

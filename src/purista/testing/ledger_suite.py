@@ -224,6 +224,13 @@ class LedgerSuite:
             assert run is not None
             assert run.lease_until == START + LEASE
 
+    async def test_renewing_does_not_prolong_a_claim_past_its_time_out(self) -> None:
+        async with self.ledger() as ledger:
+            await ledger.decide(proposal(run_id="r", run_timeout=SECOND))
+            assert not await ledger.end("r", outcome="acked", now=START + SECOND)
+            await ledger.renew("first", lease_until=START + 3 * LEASE)
+            assert (await ledger.decide(proposal(run_id="r", now=START + LEASE))).taken_over
+
     async def test_renewing_for_an_unknown_owner_does_nothing(self) -> None:
         async with self.ledger() as ledger:
             await ledger.renew("nobody", lease_until=START)
@@ -257,6 +264,19 @@ class LedgerSuite:
             assert again.token > token
             (run,) = await ledger.runs()
             assert (run.claimed_at, run.status, run.outcome) == (later, RunStatus.CLAIMED, "")
+
+    async def test_of_several_runs_of_a_key_the_newest_counts(self) -> None:
+        async with self.ledger() as ledger:
+            for number in range(3):
+                later = START + number * LEASE
+                anew = proposal(
+                    key="k", run_id=str(number), now=later, dedupe_window=SECOND, lease=SECOND
+                )
+                ruling = await ledger.decide(anew)
+                assert (ruling.verdict, ruling.run_id) == ("accepted", str(number))
+            await ledger.end("0", outcome="acked", now=START)
+            again = await ledger.decide(proposal(key="k", run_id="9", now=START + 9 * LEASE))
+            assert (again.run_id, again.taken_over) == ("2", True)
 
     async def test_a_run_that_counts_anew_does_not_cancel_itself(self) -> None:
         async with self.ledger() as ledger:
@@ -514,6 +534,17 @@ class LedgerSuite:
             await ledger.end("other", outcome="acked", now=START + SECOND)
             redelivered = proposal(run_id="r", concurrency_policy="forbid")
             assert (await ledger.decide(redelivered)).verdict == "duplicate"
+
+    async def test_a_person_that_tries_in_vain_gives_nothing_up(self) -> None:
+        async with self.ledger() as ledger:
+            first = await ledger.decide(proposal(run_id="r"))
+            await ledger.release("r", first.token)
+            await ledger.decide(_next(1, run_id="other"))
+            tried = proposal(run_id="r", concurrency_policy="forbid", manual=True)
+            assert (await ledger.decide(tried)).verdict == "overlap"
+            await ledger.end("other", outcome="acked", now=START)
+            late = proposal(run_id="r", verdict=Verdict.LATE)
+            assert (await ledger.decide(late)).taken_over
 
     async def test_a_person_may_run_what_was_given_up(self) -> None:
         async with self.ledger() as ledger:
