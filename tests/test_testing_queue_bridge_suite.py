@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from purista.bridges.keys import Keys
 from purista.bridges.memory import MemoryQueueBridge
 from purista.errors import LeaseLostError
 from purista.testing import QueueBridgeSuite
@@ -327,6 +328,26 @@ def test_every_test_of_the_suite_is_shown_to_fail():
         name.removeprefix("test_") for name in dir(QueueBridgeSuite) if name.startswith("test_")
     }
     assert {test for broken in BROKEN.values() for test in broken} == tests
+
+
+class Plain(MemoryQueueBridge):
+    """Can do less than others, and says so."""
+
+    @property
+    def capabilities(self):
+        return dataclasses.replace(super().capabilities, delayed=False, deduplicates=False)
+
+    async def enqueue(self, job):
+        assert not job.delay
+        self._keys = Keys()
+        return await super().enqueue(job)
+
+
+@pytest.mark.parametrize("test", [name for name in dir(QueueBridgeSuite) if "test_" in name])
+async def test_the_suite_asks_no_more_of_a_bridge_than_it_says(test):
+    suite = suite_of(Plain)
+    suite.patience = timedelta(seconds=10)
+    await getattr(suite, test)()
 
 
 async def test_a_bridge_without_dead_letters_is_told_that_it_needs_them():
