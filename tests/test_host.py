@@ -21,7 +21,7 @@ from purista import (
     UnhandledError,
     UnknownCommandError,
 )
-from purista.errors import LeaseLostError
+from purista.errors import BridgeError, LeaseLostError
 from purista.message import RUN_CANCELLED, Message, RunInfo
 from purista.testing import ManualClock
 
@@ -452,6 +452,131 @@ async def test_leaving_the_host_works_off_everything_that_was_accepted(shop: Sho
         for number in range(50):
             await host.emit(shop.paid, Order(order_id=str(number)))
     assert sorted(map(int, shop.seen)) == list(range(50))
+
+
+async def test_leaving_the_host_follows_a_chain_of_jobs_and_events_to_its_end(shop: Shop):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        await asyncio.sleep(0)
+        shop.seen.append(order.order_id)
+        if len(order.order_id) < 20:
+            await ctx.emit(shop.paid, Order(order_id=order.order_id + "x"))
+
+    @shop.service.subscription(shop.paid)
+    async def on_paid(order: Order, ctx: Context) -> None:
+        await asyncio.sleep(0)
+        await ctx.enqueue(shop.invoices, order)
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, Order(order_id="x"))
+    assert len(shop.seen) == 20
+
+
+async def test_a_host_without_a_memory_bridge_finishes_only_what_is_at_work(shop: Shop):
+    class Durable:
+        def __init__(self, inner: Any) -> None:
+            self.lease, self.ack, self.enqueue = inner.lease, inner.ack, inner.enqueue
+
+    shop.queues = Durable(shop.queues)  # type: ignore[assignment]
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        await asyncio.sleep(0.01)
+        shop.seen.append(order.order_id)
+
+    async with shop.open() as host:
+        for number in range(5):
+            await host.enqueue(shop.invoices, Order(order_id=str(number)))
+        await shop.clock.settle()
+    assert shop.seen == ["0"]
+
+
+async def test_a_broker_that_fails_is_asked_again(shop: Shop, caplog: pytest.LogCaptureFixture):
+    lease, failures = shop.queues.lease, [1, 2]
+
+    async def failing(*args: Any, **options: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise BridgeError("the broker is away")
+        return await lease(*args, **options)
+
+    shop.queues.lease = failing  # type: ignore[method-assign]
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(order.order_id)
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(3 * SECOND)
+    assert shop.seen == ["1"]
+    assert "the broker failed" in caplog.text
+
+
+async def test_a_lease_that_cannot_be_prolonged_for_now_does_no_harm(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+):
+    async def failing(*args: Any, **options: Any) -> None:
+        raise BridgeError("the broker is away")
+
+    shop.queues.extend = failing  # type: ignore[method-assign]
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        await shop.clock.sleep(25 * SECOND)
+        shop.seen.append(order.order_id)
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(26 * SECOND)
+    assert shop.seen == ["1"]
+    assert "could not be prolonged" in caplog.text
+
+
+async def test_a_job_whose_lease_ran_out_is_settled_by_nobody(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+):
+    async def lost(*args: Any, **options: Any) -> None:
+        raise LeaseLostError("the lease is lost")
+
+    ack = shop.queues.ack
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(ctx.attempt)
+        shop.queues.ack = lost if ctx.attempt == 1 else ack  # type: ignore[method-assign]
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(31 * SECOND)
+    assert shop.seen == [1, 2]
+    assert "a lease was lost" in caplog.text
+
+
+async def test_a_host_forgets_the_oldest_cancellations(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("purista.host.REMEMBERED_CANCELLATIONS", 3)
+    async with shop.open() as host:
+        for number in range(5):
+            body = f'{{"runId": "run-{number}", "reason": "replaced"}}'.encode()
+            await shop.events.publish(Message(RUN_CANCELLED, body, "id"))
+        await shop.clock.settle()
+        known = [await host.was_cancelled(RUN._replace(run_id=f"run-{n}")) for n in range(5)]
+    assert known == ["", "", "replaced", "replaced", "replaced"]
+
+
+async def test_an_event_handler_that_never_ends_is_cut_off_with_the_host(shop: Shop):
+    @shop.service.subscription(shop.paid)
+    async def on_paid(order: Order, ctx: Context) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            shop.seen.append(ctx.cancelled)
+
+    async with shop.open(grace=timedelta(milliseconds=10)) as host:
+        await host.emit(shop.paid, ORDER)
+        await shop.clock.settle()
+    await shop.clock.settle()
+    assert shop.seen == [True]
 
 
 async def test_a_handler_that_does_not_end_within_the_grace_is_cut_off_and_its_job_is_kept(

@@ -26,7 +26,7 @@ from purista import (
     fingerprint,
 )
 from purista.bridges import Job
-from purista.errors import BridgeError
+from purista.errors import BridgeError, LedgerError
 from purista.host import Host
 from purista.ingress import Decision
 from purista.ingress.ingress import RunStore
@@ -560,6 +560,112 @@ async def test_a_command_that_fails_ends_its_run_with_the_code(world: World):
         run = await world.ledger.run(decision.run_id or "")
     assert run is not None
     assert (run.status, run.outcome) == (RunStatus.ENDED, "failed: internal")
+
+
+async def test_a_command_that_does_not_answer_in_time_ends_its_run_as_expired(world: World):
+    one = world.schedule("command", run_timeout=timedelta(minutes=5))
+    world.work = timedelta(hours=3)
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, START)
+        await world.pass_time(timedelta(minutes=6))
+        run = await world.ledger.run(decision.run_id or "")
+    assert run is not None
+    assert run.status == RunStatus.EXPIRED
+    assert world.handled == []
+
+
+async def test_a_cancelled_accept_leaves_a_run_that_can_be_taken_over(world: World):
+    one = world.schedule("queue")
+    queues, reached = world.queues, asyncio.Event()
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queues, name)
+
+        async def enqueue(self, job: Job) -> bool:
+            reached.set()
+            await asyncio.Event().wait()
+            return True
+
+    world.queues = Slow()  # type: ignore[assignment]
+    async with world.open() as ingress:
+        trigger = Trigger(schedule_id=one, nominal_time=START, source="test")
+        accepting = asyncio.create_task(ingress.accept(trigger))
+        await reached.wait()
+        accepting.cancel()
+        await asyncio.gather(accepting, return_exceptions=True)
+        runs = await world.ledger.runs()
+        ingress._dispatcher.queue_bridge = queues
+        again = await world.send(ingress, one, START)
+    assert [run.status for run in runs] == [RunStatus.FAILED]
+    assert (again.verdict, again.taken_over) == ("accepted", True)
+    world.queues = queues
+
+
+async def test_a_replaced_run_whose_handlers_cannot_be_told_is_fenced_all_the_same(
+    world: World, caplog: pytest.LogCaptureFixture
+):
+    one = world.schedule("queue", concurrency_policy="replace", run_timeout=9 * HOUR)
+    publish = world.events.publish
+
+    async def failing(message: Message) -> None:
+        if message.name == RUN_CANCELLED:
+            raise BridgeError("the broker is away")
+        await publish(message)
+
+    world.events.publish = failing  # type: ignore[method-assign]
+    world.work = timedelta(minutes=90)
+    async with world.open() as ingress:
+        first = await world.send(ingress, one, START)
+        await world.pass_time(HOUR)
+        await world.send(ingress, one, START + HOUR)
+        await world.pass_time(HOUR)
+        run = await world.ledger.run(first.run_id or "")
+    assert "could not be told to stop" in caplog.text
+    assert run is not None
+    assert run.status == RunStatus.REPLACED
+
+
+async def test_a_ledger_that_fails_while_a_run_ends_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+):
+    one = world.schedule("command")
+
+    async def failing(*args: Any, **options: Any) -> bool:
+        raise LedgerError("the disk is full")
+
+    async with world.open() as ingress:
+        end, world.ledger.end = world.ledger.end, failing  # type: ignore[method-assign]
+        decision = await world.send(ingress, one, START)
+        world.ledger.end = end  # type: ignore[method-assign]
+        assert decision.accepted
+    assert "could not settle a run" in caplog.text
+
+
+async def test_waiting_for_a_run_ends_with_it(world: World):
+    one = world.schedule("queue")
+    world.work = timedelta(minutes=10)
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, START)
+        waiting = asyncio.create_task(ingress.ended(decision.run_id or ""))
+        await world.pass_time(timedelta(minutes=9))
+        assert not waiting.done()
+        await world.pass_time(timedelta(minutes=2))
+        assert waiting.done()
+        await ingress.ended("another's run")
+
+
+async def test_leaving_the_ingress_does_not_wait_for_answers(world: World):
+    one = world.schedule("command", run_timeout=timedelta(days=9))
+    world.work = timedelta(days=5)
+    parts: dict[str, Any] = {"event_bridge": world.events, "queue_bridge": world.queues}
+    async with (
+        Host(world.service, clock=world.clock, grace=timedelta(0), **parts),
+        Ingress([world.service], ledger=world.ledger, clock=world.clock, **parts) as ingress,
+    ):
+        await world.send(ingress, one, START)
+    run = (await world.ledger.runs())[0]
+    assert run.status in (RunStatus.ACTIVE, RunStatus.CLAIMED)
 
 
 async def test_a_closing_ingress_asks_for_the_trigger_again(world: World):

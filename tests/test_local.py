@@ -165,6 +165,30 @@ async def crash(runner: LocalRunner) -> None:
     await runner.ledger.close()
 
 
+async def test_an_unfinished_run_that_cannot_be_made_again_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    desk, state = Desk(), tmp_path / "state.sqlite"
+    desk.work = timedelta(days=1)
+    crashed = desk.runner(state=state, paused=True)
+    await crashed.__aenter__()
+    await crashed.trigger("hourly", data={"hour": "mine"})
+    await settled(crashed, desk.clock)
+    await crash(crashed)
+    desk.work = timedelta(0)
+    async with desk.runner(state=state) as runner:
+        await desk.until(runner, START - timedelta(minutes=20))
+    assert desk.seen == []
+    assert "cannot be sent again" in caplog.text
+
+
+async def test_a_runner_that_cannot_open_closes_what_it_opened(tmp_path: Path):
+    desk = Desk()
+    runner = desk.runner(state=tmp_path / "no" / "folder" / "state.sqlite")
+    with pytest.raises(LedgerError):
+        await runner.__aenter__()
+
+
 async def test_a_failed_dispatch_is_sent_again():
     desk = Desk()
     runner = desk.runner()

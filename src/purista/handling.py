@@ -47,7 +47,9 @@ class Handling:
         self.reason = ""
 
     def __enter__(self) -> Handling:
-        self._host.at_work.add(self)
+        host = self._host
+        host.at_work.add(self)
+        host.begun += 1
         return self
 
     def __exit__(

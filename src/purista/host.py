@@ -86,6 +86,7 @@ class Host:
         self._subscriptions: list[Subscription] = []
         self._workers: list[Worker] = []
         self.at_work: set[Handling] = set()
+        self.begun = 0
         self._cancelled: OrderedDict[str, str] = OrderedDict()
         self._exclusive = {
             schedule.id
@@ -136,6 +137,8 @@ class Host:
     async def stop(self) -> None:
         """Let everything that was accepted finish, within ``grace``, then stop. May be repeated."""
         try:
+            if not isinstance(self.queue_bridge, Drains):
+                await self._within_grace(self._finished(self._workers, []))
             await self._within_grace(self._drained())
         finally:
             workers, self._workers = self._workers, []
@@ -271,13 +274,16 @@ class Host:
         self._subscriptions.append(await self.event_bridge.subscribe(event, subscriber, receive))
 
     async def _drained(self) -> None:
-        """Wait until nothing is left in bridges that die with this process."""
-        while self._workers or self._subscriptions:
+        """Wait until nothing is left in bridges that die with this process.
+
+        Once both were empty without a handler having begun in between, no handler can send anything.
+        """
+        begun = -1
+        while begun != self.begun or self.at_work:
+            begun = self.begun
             for bridge in (self.event_bridge, self.queue_bridge):
                 if isinstance(bridge, Drains):
                     await bridge.drained()
-            if not self.at_work:
-                return
             await asyncio.sleep(0)
 
     async def _finished(self, workers: list[Worker], subscriptions: list[Subscription]) -> None:

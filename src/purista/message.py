@@ -50,10 +50,10 @@ def new_message_id() -> str:
     return f"{_prefix}{next(_numbers)}"
 
 
-def _renew_prefix() -> None:
+def _renew_prefix() -> None:  # pragma: no cover - runs in the forked child, which is not measured
     global _prefix
     _prefix = f"{os.urandom(8).hex()}-"
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_renew_prefix)

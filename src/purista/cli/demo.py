@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -108,7 +107,6 @@ class Scene:
 
 async def play(*, as_json: bool = False) -> int:
     """Play the month; print what was decided and why. Returns the exit code."""
-    logging.getLogger("purista").setLevel(logging.ERROR)
     scene = Scene()
     teller = _Teller(silent=as_json)
     teller.introduce(scene.service)
