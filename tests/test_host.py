@@ -476,6 +476,7 @@ async def test_a_host_without_a_memory_bridge_finishes_only_what_is_at_work(shop
     class Durable:
         def __init__(self, inner: Any) -> None:
             self.lease, self.ack, self.enqueue = inner.lease, inner.ack, inner.enqueue
+            self.close = inner.close
 
     shop.queues = Durable(shop.queues)  # type: ignore[assignment]
 
