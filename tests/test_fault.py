@@ -1,3 +1,5 @@
+from typing import Any
+
 from purista.errors import Problem
 from purista.fault import Names, refusal, rule
 
@@ -13,8 +15,8 @@ def test_a_rule_without_words_or_without_its_number_is_named():
 
 
 def test_branches_of_unions_are_left_out_of_a_path_and_unknown_keys_hidden():
-    document = {"properties": {"a": {}}, "$defs": {"Card": {}}}
-    path = ["a", "Card", "list[int]", 3, "str", "secret"]
+    document: dict[str, Any] = {"properties": {"a": {}}, "$defs": {"Card": {}}}
+    path: list[str | int] = ["a", "Card", "list[int]", 3, "str", "secret"]
     assert Names(document, shows_keys=False).path(path) == "a.3.*"
     assert Names(document, shows_keys=True).path(path) == "a.3.secret"
 

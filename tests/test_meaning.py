@@ -188,7 +188,7 @@ def test_a_commands_timeout_is_meant_and_what_it_returns_is_not():
 
 
 def test_a_message_from_another_code_base_is_the_same_message():
-    assert with_target(Event("due", Cycle, external=True, **WHO)) == with_target(EVENT)  # type: ignore[arg-type]
+    assert with_target(Event("due", Cycle, external=True, **WHO)) == with_target(EVENT)
 
 
 def test_the_payloads_schema_is_meant_without_its_words():

@@ -133,7 +133,8 @@ def test_a_value_that_holds_what_is_declared_is_plain(annotation: Any, value: ob
     ],
 )
 def test_an_instance_with_another_thing_in_a_field_is_not_plain(field: str, value: object):
-    assert not is_plain(Flat, Flat.model_construct(**{"word": "x", field: value}))
+    changed: dict[str, Any] = {"word": "x", field: value}
+    assert not is_plain(Flat, Flat.model_construct(**changed))
 
 
 class Derived(Flat):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from purista.shape import (
@@ -91,7 +93,7 @@ def test_types_come_from_values_too():
 
 
 def test_alternatives_that_cannot_both_hold_are_merged_all_the_same():
-    pattern = {"patternProperties": {"^a": {}}}
+    pattern: dict[str, Any] = {"patternProperties": {"^a": {}}}
     document = {"allOf": [pattern, {"patternProperties": {"^b": {}}, "required": ["b"]}]}
     (way,) = alternatives(document, document)
     assert sorted(way["patternProperties"]) == ["^a", "^b"]
