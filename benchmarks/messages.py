@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from purista import Context, Host, MemoryEventBridge, MemoryQueueBridge, Service
 
 COUNT = 20_000
-ROUNDS = 5
+ROUNDS = 9
 
 
 class Order(BaseModel):
@@ -140,8 +140,8 @@ async def compare(
     ours: Callable[[Bench], Awaitable[float]],
 ) -> None:
     bench = Bench()
-    plain = min([await timed(yardstick()) for _ in range(ROUNDS)])
-    mine = min([await ours(bench) for _ in range(ROUNDS)])
+    rounds = [(await timed(yardstick()), await ours(bench)) for _ in range(ROUNDS)]
+    plain, mine = (min(times) for times in zip(*rounds, strict=True))
     each = 1e6 / COUNT
     print(
         f"{name:32} {plain / mine:5.2f} of the yardstick (floor {floor}); "

@@ -227,7 +227,7 @@ class Host:
         try:
             with handling:
                 result = await handler(payload, handling)
-            return Reply(command.returns.dump(result))
+            return _new(Reply, (command.returns.dump(result), None))
         except HandledError as error:
             return _handled(error, command.address, message)
         except RunCancelledError as error:
