@@ -28,7 +28,7 @@ from purista.entry import (
     unknown_fields,
 )
 from purista.errors import ManifestError, Problem
-from purista.jsonvalue import NotJsonError, json_problems, read_document
+from purista.jsonvalue import MAX_DEPTH, NotJsonError, compact, json_problems, read_document
 from purista.meaning import fingerprint_of
 from purista.original import ORIGINAL_FIELDS, converted, is_original
 from purista.wire import EXPRESSION_FIELDS, WrongValueError, inside, record, shown
@@ -64,13 +64,32 @@ def _document(text: str | bytes) -> dict[str, Any]:
     except NotJsonError as error:
         reason = str(error)
     else:
-        found = list(json_problems(document))
+        found = list(() if _is_sound(document) else json_problems(document))
         if found:
             raise ManifestError(Problem(each.place[:80], each.message) for each in found)
         if isinstance(document, dict):
             return document
         reason = f"{shown(document)} is no object"
     raise ManifestError([Problem("manifest", reason, "export it anew")])
+
+
+def _is_sound(document: Any) -> bool:
+    """Whether what was read has no problems as JSON data; the fast answer, for large documents."""
+    containers: list[Any] = [[document]]
+    for _ in range(MAX_DEPTH):
+        containers = [
+            each
+            for container in containers
+            for each in (container.values() if isinstance(container, dict) else container)
+            if isinstance(each, dict | list)
+        ]
+        if not containers:
+            break
+    try:
+        compact(document)
+    except ValueError:
+        return False
+    return not containers
 
 
 def _is_newer(version: Any) -> bool:
@@ -260,6 +279,8 @@ def _kept(given: Mapping[str, Any], written: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept_inside(given: Any, written: Any) -> Any:
+    if given == written:
+        return written
     if isinstance(given, dict) and isinstance(written, dict):
         return _kept(given, written)
     if isinstance(given, list) and isinstance(written, list) and len(given) == len(written):
@@ -270,10 +291,8 @@ def _kept_inside(given: Any, written: Any) -> Any:
     return written
 
 
-def _is_same_entry(given: Any, written: Any) -> bool:
+def _is_same_entry(given: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
     """Whether the given object says all that was written, which sorting may have moved."""
-    if not (isinstance(given, dict) and isinstance(written, dict)):
-        return False
     return all(given.get(name) == value for name, value in written.items())
 
 
