@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -68,6 +69,7 @@ def explain(schedule: Schedule | Timing, start: datetime, *, changes: int = 4) -
     )
 
 
+@lru_cache(maxsize=256)
 def change_text(transition: Transition) -> str:
     """Return the local date of a clock change, and how the clock jumps.
 
