@@ -18,7 +18,7 @@ import typer
 from rich.text import Text
 
 from purista import __version__
-from purista.advising import advice
+from purista.advising import Advice, advice
 from purista.cli.demo import play
 from purista.cli.explain import explain
 from purista.cli.instant import read_instant
@@ -104,13 +104,13 @@ def check(services: Services, as_json: AsJson = False) -> int:
     Example: purista check billing.app:billing
     """
     loaded = load_services(services)
-    wrong, weak = problems(*loaded), advice(*loaded)
+    wrong, weak = problems(*loaded), advice(*loaded, since=datetime.now(UTC))
     count = sum(len(service.schedules) for service in loaded)
     if as_json:
-        print_json({"problems": _problems(wrong), "advice": _problems(weak), "schedules": count})
+        print_json({"problems": _problems(wrong), "advice": _advice(weak), "schedules": count})
         return 1 if wrong else 0
-    for problem in weak:
-        say(f"advice: {problem}", "yellow")
+    for one in weak:
+        say(f"advice: {one}", "yellow")
     for problem in wrong:
         say(f"problem: {problem}", "red")
     names = ", ".join(service.id for service in loaded)
@@ -375,6 +375,10 @@ def _coming(schedule: Schedule, at: datetime) -> dict[str, str]:
 
 def _problems(found: Sequence[Problem]) -> list[dict[str, str]]:
     return [{"place": p.place, "message": p.message, "remedy": p.remedy} for p in found]
+
+
+def _advice(found: Sequence[Advice]) -> list[dict[str, str]]:
+    return [{"code": a.code, **p} for a, p in zip(found, _problems(found), strict=True)]
 
 
 def _refuse(wrong: Sequence[Problem]) -> None:
