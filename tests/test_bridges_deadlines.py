@@ -132,9 +132,9 @@ async def test_deadlines_of_a_lane_pass_in_the_order_in_which_they_were_set(cloc
     seen = []
     lanes = Lanes(deadlines, lambda key: seen.append((key, clock.monotonic())))
     for key in ("a", "b", "c"):
-        lanes.get(SECOND).set(key, clock.monotonic())
+        lanes[SECOND].set(key, clock.monotonic())
         await clock.advance(SECOND / 4)
-    del lanes.get(SECOND).keys["b"]
+    del lanes[SECOND].keys["b"]
     await clock.advance(HOUR)
     assert seen == [("a", 1), ("c", 1.5)]
 
@@ -142,7 +142,7 @@ async def test_deadlines_of_a_lane_pass_in_the_order_in_which_they_were_set(cloc
 async def test_a_lane_that_is_empty_when_its_deadline_comes_is_forgotten(clock, deadlines):
     lanes = Lanes(deadlines, print)
     for seconds in range(1, 100):
-        lane = lanes.get(seconds * SECOND)
+        lane = lanes[seconds * SECOND]
         lane.set("key", clock.monotonic())
         del lane.keys["key"]
     assert len(lanes) == 99
@@ -155,11 +155,11 @@ async def test_a_deadline_that_is_cleared_by_another_that_passes_does_not_pass(c
 
     def passed(key):
         seen.append(key)
-        lanes.get(SECOND).keys.pop("b", None)
+        lanes[SECOND].keys.pop("b", None)
 
     lanes = Lanes(deadlines, passed)
     for key in ("a", "b"):
-        lanes.get(SECOND).set(key, 0.0)
+        lanes[SECOND].set(key, 0.0)
     await clock.advance(SECOND)
     assert seen == ["a"]
 
@@ -170,12 +170,12 @@ async def test_a_deadline_set_in_a_lane_as_another_passes_holds_up_none(clock, d
     def passed(key):
         seen.append((key, clock.monotonic()))
         if key == "a":
-            lanes.get(SECOND).set("new", clock.monotonic())
+            lanes[SECOND].set("new", clock.monotonic())
 
     lanes = Lanes(deadlines, passed)
-    lanes.get(SECOND).set("a", 0.0)
+    lanes[SECOND].set("a", 0.0)
     await clock.advance(SECOND / 2)
-    lanes.get(SECOND).set("b", 0.5)
+    lanes[SECOND].set("b", 0.5)
     await clock.advance(HOUR)
     assert seen == [("a", 1), ("b", 1.5), ("new", 2)]
 
@@ -184,6 +184,6 @@ async def test_very_many_in_one_lane_pass_in_order(clock, deadlines):
     seen = []
     lanes = Lanes(deadlines, seen.append)
     for key in range(3 * BATCH):
-        lanes.get(SECOND).set(key, 0.0)
+        lanes[SECOND].set(key, 0.0)
     await clock.advance(SECOND)
     assert seen == list(range(3 * BATCH))

@@ -338,7 +338,7 @@ async def test_time_outs_that_did_not_pass_leave_nothing_behind(bridge, clock):
     for number in range(1000):
         timeout = SECOND * (1 + number % 10)
         await (await bridge.request(command("echo"), timeout=timeout))
-    assert sum(len(bridge._timeouts.get(SECOND * each).keys) for each in range(1, 11)) == 0
+    assert sum(len(bridge._timeouts[SECOND * each].keys) for each in range(1, 11)) == 0
     await clock.advance(10 * SECOND)
     assert (len(bridge._timeouts), clock.next_timer) == (0, None)
 

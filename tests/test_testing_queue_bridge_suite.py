@@ -40,9 +40,9 @@ class ForgetsTheRun(MemoryQueueBridge):
 
 
 class LastComesFirst(MemoryQueueBridge):
-    def _put(self, line, due):
-        super()._put(line, due)
-        line.ready.rotate(1)
+    async def enqueue(self, job):
+        await super().enqueue(job)
+        self._lines[job.message.name].ready.rotate(1)
 
 
 class IgnoresCase(MemoryQueueBridge):

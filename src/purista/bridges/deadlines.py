@@ -119,29 +119,22 @@ class Deadlines:
         self._stale = 0
 
 
-class Lanes(Generic[Key]):
+class Lanes(dict[timedelta, "Lane[Key]"]):
     """Deadlines by how far away they are when they are set: one lane for each such duration.
 
     Made for leases and time-outs: there are few durations, and most deadlines never pass. ``passed``
-    is called with the key of each that does.
+    is called with the key of each that does. ``lanes[duration]`` is there to set a deadline in.
     """
 
-    __slots__ = ("_deadlines", "_lanes", "_passed")
+    __slots__ = ("_deadlines", "_passed")
 
     def __init__(self, deadlines: Deadlines, passed: Callable[[Key], None]) -> None:
+        super().__init__()
         self._deadlines = deadlines
         self._passed = passed
-        self._lanes: dict[timedelta, Lane[Key]] = {}
 
-    def __len__(self) -> int:
-        return len(self._lanes)
-
-    def get(self, duration: timedelta) -> Lane[Key]:
-        """Return the lane for ``duration``, in which a deadline is to be set now."""
-        lane = self._lanes.get(duration)
-        if lane is None:
-            lane = Lane(self._deadlines, duration, self._passed, self._lanes)
-            self._lanes[duration] = lane
+    def __missing__(self, duration: timedelta) -> Lane[Key]:
+        lane = self[duration] = Lane(self._deadlines, duration, self._passed, self)
         return lane
 
 
@@ -151,7 +144,7 @@ class Lane(Generic[Key]):
     ``keys`` holds those that are set; to clear one, take its key out.
     """
 
-    __slots__ = ("_deadlines", "_home", "_passed", "_seconds", "duration", "keys", "ticket")
+    __slots__ = ("_deadlines", "_home", "_passed", "duration", "keys", "seconds", "ticket")
 
     def __init__(
         self,
@@ -163,16 +156,20 @@ class Lane(Generic[Key]):
         self._deadlines = deadlines
         self._home = home
         self._passed = passed
-        self._seconds = duration.total_seconds()
         self.duration = duration
+        self.seconds = duration.total_seconds()
         self.keys: dict[Key, float] = {}
         self.ticket = 0
 
     def set(self, key: Key, now: float) -> None:
         """Let the deadline for ``key``, which has none here, pass ``duration`` after ``now``."""
-        self.keys[key] = end = now + self._seconds
+        self.keys[key] = now + self.seconds
         if not self.ticket:
-            self._deadlines.set(self, end)
+            self.watch()
+
+    def watch(self) -> None:
+        """Wait for the first of the deadlines."""
+        self._deadlines.set(self, next(iter(self.keys.values())))
 
     def expire(self) -> None:
         """Tell which deadlines passed, at most ``BATCH``; then wait for the next."""
@@ -183,6 +180,6 @@ class Lane(Generic[Key]):
             if self.keys.pop(key, None) is not None:
                 self._passed(key)
         if self.keys:
-            self._deadlines.set(self, next(iter(self.keys.values())))
+            self.watch()
         else:
             del self._home[self.duration]

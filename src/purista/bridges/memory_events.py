@@ -102,7 +102,7 @@ class MemoryEventBridge:
         if groups is None:
             pending.set_result(Reply(error=_unknown(message.name, self._commands)))
         else:
-            pending.lane = self._timeouts.get(timeout)
+            pending.lane = self._timeouts[timeout]
             pending.lane.set(pending, self._clock.monotonic())
             member = groups[_RESPONDERS].next()
             self._start(self._answer(pending, member), member)

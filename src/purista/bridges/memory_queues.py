@@ -45,6 +45,7 @@ class MemoryQueueBridge:
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._monotonic = self._clock.monotonic
         self._deadlines = Deadlines(self._clock)
         self._lanes: Lanes[int] = Lanes(self._deadlines, self._ran_out)
         self._lines: dict[str, Line] = {}
@@ -68,15 +69,17 @@ class MemoryQueueBridge:
         if job.key is not None and not self._keys.take(
             name,
             job.key,
-            now=self._clock.monotonic(),
+            now=self._monotonic(),
             window=job.dedupe_window.total_seconds(),
         ):
             return False
         line = self._lines.get(name) or self._line(name)
         if job.delay > _ZERO:
             self._delay(line, (job, 0), job.delay)
-        else:
+        elif line.waiters or self._drainers:
             self._put(line, (job, 0))
+        else:
+            line.ready.append((job, 0))
         return True
 
     async def lease(
@@ -93,7 +96,7 @@ class MemoryQueueBridge:
         line = self._lines.get(queue) or self._line(queue)
         if not line.served:
             self._serve(line)
-        now = self._clock.monotonic()
+        now = self._monotonic()
         if self._deadlines.earliest <= now:
             self._deadlines.expire()
         if line.ready:
@@ -112,8 +115,8 @@ class MemoryQueueBridge:
         if not self._closed:
             line, job, attempt, lane = lease
             lane.keys.pop(leased.token, None)
-            lane = self._lanes.get(duration)
-            lane.set(leased.token, self._clock.monotonic())
+            lane = self._lanes[duration]
+            lane.set(leased.token, self._monotonic())
             self._leased[leased.token] = line, job, attempt, lane
 
     async def ack(self, leased: LeasedJob) -> None:
@@ -204,7 +207,7 @@ class MemoryQueueBridge:
         if waiter is None:
             return False
         self._deadlines.clear(waiter)
-        leased = self._lend(line, due, waiter.duration, self._clock.monotonic())
+        leased = self._lend(line, due, waiter.duration, self._monotonic())
         waiter.future.set_result(leased)
         return True
 
@@ -212,7 +215,7 @@ class MemoryQueueBridge:
         self._delayed += 1
         if not self._closed:
             delayed = Delayed(line, due, self._put_delayed)
-            self._deadlines.set(delayed, self._clock.monotonic() + delay.total_seconds())
+            self._deadlines.set(delayed, self._monotonic() + delay.total_seconds())
 
     def _put_delayed(self, line: Line, due: Due) -> None:
         self._delayed -= 1
@@ -221,14 +224,16 @@ class MemoryQueueBridge:
     def _lend(self, line: Line, due: Due, duration: timedelta, now: float) -> LeasedJob:
         job, attempts = due
         token = next(_tokens)
-        lane = self._lanes.get(duration)
-        lane.set(token, now)
+        lane = self._lanes[duration]
+        lane.keys[token] = now + lane.seconds
+        if not lane.ticket:
+            lane.watch()
         self._leased[token] = line, job, attempts + 1, lane
         return _new(LeasedJob, (line.name, job, attempts + 1, token))
 
     async def _wait(self, waiter: Waiter, wait: timedelta | None) -> LeasedJob | None:
         if wait is not None:
-            self._deadlines.set(waiter, self._clock.monotonic() + wait.total_seconds())
+            self._deadlines.set(waiter, self._monotonic() + wait.total_seconds())
         try:
             return await waiter.future
         except asyncio.CancelledError:
