@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from purista.expression import Cron
 from purista.wallclock import first_match, month_kind
@@ -32,20 +32,23 @@ class Batches:
         self._years: dict[tuple[int, int], tuple[timedelta, ...]] = {}
 
     @property
-    def are_rare(self) -> bool:
-        """Whether there are about as many matches in a year as there are months."""
-        return self._count <= _FEW_IN_YEAR
+    def pace(self) -> Literal["single", "rare", "dense"]:
+        """How often there is a match: about once a year, once a month, or more often."""
+        if self._count <= _ONE_IN_YEAR:
+            return "single"
+        return "rare" if self._count <= _FEW_IN_YEAR else "dense"
 
     def between(self, start: datetime, end: datetime) -> Iterator[Batch]:
         """Yield the matches from ``start`` to before ``end``, ascending, in batches of one or more."""
+        if self._count <= _ONE_IN_YEAR:
+            yield from self._singles(start, end)
+            return
         for batch in self._whole(start, end):
             if batch[0] >= end:
                 return
             yield from cut(batch, start, end)
 
     def _whole(self, start: datetime, end: datetime) -> Iterator[Batch]:
-        if self._count <= _ONE_IN_YEAR:
-            return self._singles(start)
         cron = self._cron
         hours, minutes, seconds = cron.hour.mask, cron.minute.mask, cron.second.mask
         if self._count < _MANY_IN_YEAR:
@@ -57,9 +60,9 @@ class Batches:
             return self._in_parts(start, end, _MIDNIGHT, _times(hours, minutes, seconds))
         return self._in_parts(start, end, _times(hours, 1, 1), _times(1, minutes, seconds))
 
-    def _singles(self, start: datetime) -> Iterator[Batch]:
+    def _singles(self, start: datetime, end: datetime) -> Iterator[Batch]:
         match = first_match(self._cron, start)
-        while match is not None:
+        while match is not None and match < end:
             yield match, _MIDNIGHT
             match = first_match(self._cron, match + _SECOND)
 

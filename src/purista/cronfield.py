@@ -7,9 +7,10 @@ The grammar is crontab(5)'s with the extensions that ``docs/time.md`` lists.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from typing import TypeVar
 
 LAST = -1
@@ -32,19 +33,23 @@ _MONTHS = [
 _DAYS = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unit:
     """What a field counts: its name, its bounds and the names of its values.
 
     ``cycle`` is how many values there are before they begin again: a day of week reaches from 0
-    to 7, but 7 is Sunday again.
+    to 7, but 7 is Sunday again. There are six units and no others, so that each is equal to
+    itself alone.
     """
 
     name: str
     low: int
     high: int
     cycle: int
-    names: Mapping[str, int] = field(default_factory=dict, hash=False)
+    names: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[Callable[[str], Unit], tuple[str]]:
+        return unit_named, (self.name,)
 
     @property
     def all_values(self) -> range:
@@ -72,6 +77,15 @@ DAY_OF_WEEK = Unit(
 )
 
 
+UNITS = (SECOND, MINUTE, HOUR, DAY_OF_MONTH, MONTH, DAY_OF_WEEK)
+"""In the order in which a text with seconds has them."""
+
+
+def unit_named(name: str) -> Unit:
+    """Return the unit of a name."""
+    return next(unit for unit in UNITS if unit.name == name)
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """What is wrong with one token: ``offset`` is where it begins in the field's text."""
@@ -85,18 +99,17 @@ class Mistake:
 class Field:
     """A plain field: its values in ascending order, and whether its text begins with ``*``.
 
-    ``mask`` has bit ``v`` set for each value ``v``.
+    ``mask`` has bit ``v`` set for each value ``v``; ``is_all`` says whether every value is there.
     """
 
     unit: Unit
     values: tuple[int, ...]
     starred: bool
-    mask: int = field(repr=False, compare=False)
+    mask: int = field(init=False, repr=False, compare=False)
+    is_all: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def is_all(self) -> bool:
-        """Whether it holds every value of its unit."""
-        return len(self.values) == self.unit.cycle
+    def __post_init__(self) -> None:
+        _derive(self, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,8 @@ class DayOfMonth:
     """The day-of-month field.
 
     ``from_end`` has ``n`` for each ``L-n`` (0 for ``L``), ``near_weekday`` has ``n`` for each
-    ``nW``, ``last_weekday`` says whether there is an ``LW``. ``unrestricted`` is true for ``*``.
+    ``nW``, ``last_weekday`` says whether there is an ``LW``. ``unrestricted`` is true for ``*``,
+    ``is_all`` wherever ``values`` has every day.
     """
 
     values: tuple[int, ...]
@@ -113,12 +127,11 @@ class DayOfMonth:
     last_weekday: bool
     starred: bool
     unrestricted: bool
-    mask: int = field(repr=False, compare=False)
+    mask: int = field(init=False, repr=False, compare=False)
+    is_all: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def is_all(self) -> bool:
-        """Whether it holds every day of the month."""
-        return len(self.values) == DAY_OF_MONTH.cycle
+    def __post_init__(self) -> None:
+        _derive(self, DAY_OF_MONTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +139,18 @@ class DayOfWeek:
     """The day-of-week field: 0 is Sunday, 6 is Saturday.
 
     ``nth`` has ``(weekday, n)`` for each ``weekday#n``, with ``LAST`` for the last of the month.
-    ``unrestricted`` is true for ``*``.
+    ``unrestricted`` is true for ``*``, ``is_all`` wherever ``values`` has every day.
     """
 
     values: tuple[int, ...]
     nth: tuple[tuple[int, int], ...]
     starred: bool
     unrestricted: bool
-    mask: int = field(repr=False, compare=False)
+    mask: int = field(init=False, repr=False, compare=False)
+    is_all: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def is_all(self) -> bool:
-        """Whether it holds every day of the week."""
-        return len(self.values) == DAY_OF_WEEK.cycle
+    def __post_init__(self) -> None:
+        _derive(self, DAY_OF_WEEK)
 
 
 T = TypeVar("T")
@@ -148,6 +160,9 @@ Parsed = tuple[T | None, tuple[Mistake, ...]]
 @lru_cache(maxsize=4096)
 def parse_field(unit: Unit, text: str) -> Parsed[Field]:
     """Return the field that ``text`` says, or None and its mistakes."""
+    number = _plain_number(unit, text)
+    if number is not None:
+        return Field(unit, (number,), starred=False), ()
     values: set[int] = set()
     mistakes: list[Mistake] = []
     for offset, item in _items(text):
@@ -158,12 +173,15 @@ def parse_field(unit: Unit, text: str) -> Parsed[Field]:
             values.update(found)
     if mistakes:
         return None, tuple(mistakes)
-    return Field(unit, tuple(sorted(values)), text[0] == "*", _mask(values)), ()
+    return Field(unit, tuple(sorted(values)), text[0] == "*"), ()
 
 
 @lru_cache(maxsize=4096)
 def parse_day_of_month(text: str) -> Parsed[DayOfMonth]:
     """Return the day-of-month field that ``text`` says, or None and its mistakes."""
+    number = _plain_number(DAY_OF_MONTH, text)
+    if number is not None:
+        return DayOfMonth((number,), (), (), False, starred=False, unrestricted=False), ()
     values: set[int] = set()
     from_end: set[int] = set()
     near_weekday: set[int] = set()
@@ -190,13 +208,15 @@ def parse_day_of_month(text: str) -> Parsed[DayOfMonth]:
         last_weekday,
         text[0] == "*",
         _is_star(text),
-        _mask(values),
     ), ()
 
 
 @lru_cache(maxsize=4096)
 def parse_day_of_week(text: str) -> Parsed[DayOfWeek]:
     """Return the day-of-week field that ``text`` says, or None and its mistakes."""
+    number = _plain_number(DAY_OF_WEEK, text)
+    if number is not None:
+        return DayOfWeek((number % 7,), (), starred=False, unrestricted=False), ()
     values: set[int] = set()
     nth: set[tuple[int, int]] = set()
     mistakes: list[Mistake] = []
@@ -223,7 +243,6 @@ def parse_day_of_week(text: str) -> Parsed[DayOfWeek]:
         tuple(sorted(nth, key=lambda pair: (pair[0], pair[1] % 7))),  # the last comes last
         text[0] == "*",
         _is_star(text),
-        _mask(days),
     ), ()
 
 
@@ -356,14 +375,23 @@ def _near_weekday(day: int, length: int, first_weekday: int) -> int:
     return day
 
 
-def _items(text: str) -> Iterator[tuple[int, str]]:
-    offset = 0
-    for item in text.split(","):
-        yield offset, item
-        offset += len(item) + 1
+def _items(text: str) -> Iterable[tuple[int, str]]:
+    if "," not in text:
+        return ((0, text),)
+    items = text.split(",")
+    return zip(accumulate([len(item) + 1 for item in items], initial=0), items, strict=False)
+
+
+def _plain_number(unit: Unit, text: str) -> int | None:
+    """Return the value of a field that is nothing but a number, as most fields are."""
+    number = int(text) if len(text) < 3 and text.isascii() and text.isdigit() else -1
+    return number if unit.low <= number <= unit.high else None
 
 
 def _plain(unit: Unit, item: str, offset: int) -> Iterable[int] | Mistake:
+    if "-" not in item and "/" not in item and item != "*":
+        value = _value(unit, item, item, offset)
+        return value if isinstance(value, Mistake) else (value,)
     head, slash, step_text = item.partition("/")
     step = 1
     if slash:
@@ -393,7 +421,7 @@ def _range(unit: Unit, first: int, last: int) -> list[int]:
 
 
 def _value(unit: Unit, text: str, item: str, offset: int) -> int | Mistake:
-    if _DIGITS.match(text):
+    if text.isascii() and text.isdigit():
         return _number(text, unit.low, unit.high, item, offset)
     named = unit.names.get(text.lower())
     return _unreadable(unit, text, item, offset) if named is None else named
@@ -454,12 +482,14 @@ def _add_all(found: set[int], values: Iterable[int] | Mistake, mistakes: list[Mi
         found.update(values)
 
 
+def _derive(found: Field | DayOfMonth | DayOfWeek, unit: Unit) -> None:
+    object.__setattr__(found, "mask", _mask(found.values))
+    object.__setattr__(found, "is_all", len(found.values) == unit.cycle)
+
+
 def _is_star(text: str) -> bool:
     return text == "*" or text.startswith("*,")
 
 
-def _mask(values: Iterable[int]) -> int:
-    mask = 0
-    for value in values:
-        mask |= 1 << value
-    return mask
+def _mask(values: tuple[int, ...]) -> int:
+    return sum([1 << value for value in values])

@@ -74,28 +74,48 @@ class CronTimes(NamedTuple):
     def batches(self, first: datetime, last: datetime) -> Iterator[Batch]:
         """Yield the nominal times from ``first`` to ``last``, both inclusive, in batches, lazily."""
         matches = Batches(self.cron, last - first)
-        if matches.are_rare and not self.offsets.are_fixed:
+        if self.offsets.are_fixed or matches.pace == "dense":
+            return self._dense(matches, first, last)
+        if matches.pace == "rare" or self.dst_gap != "skip" or self.dst_overlap == "both":
             return self._rare(matches, first, last)
-        return self._dense(matches, first, last)
+        return self._single(first, last)
+
+    def _single(self, first: datetime, last: datetime) -> Iterator[Batch]:
+        """Look at each match by itself, where none moves and none counts twice."""
+        match = first_match(self.cron, first - _DAY)
+        while match is not None and match <= last + _DAY:
+            instant = self._instant(match)
+            if instant and first <= instant <= last:
+                yield instant, _NO_DISTANCE
+            match = first_match(self.cron, match + _SECOND)
 
     def _rare(self, matches: Batches, first: datetime, last: datetime) -> Iterator[Batch]:
-        """Look at each match by itself, which is cheaper than to find the spans of every year."""
+        """Look at the matches of a year together, and anew at those near a change."""
         at, end = first, last + _SECOND
+        is_simple = self.dst_gap == "skip" and self.dst_overlap != "both"
         for base, distances in matches.between(first - _DAY, last + _DAY):
-            before, after = self.offsets.around(base, distances)
-            if before == after:
-                yield from cut((base, tuple(map(sub, distances, before))), at, end)
-                at = max(at, base + distances[-1] - before[-1] + _SECOND)
+            offsets = self.offsets.calm_offsets(base, distances)
+            if offsets:
+                yield from cut((base, tuple(map(sub, distances, offsets))), at, end)
+                at = max(at, base + distances[-1] - offsets[-1] + _SECOND)
                 continue
-            for distance, early, late in zip(distances, before, after, strict=True):
-                match = base + distance
-                if early == late:
-                    yield from cut((match - early, _NO_DISTANCE), at, end)
-                    at = max(at, match - early + _SECOND)
+            for match in map(base.__add__, distances):
+                if is_simple:
+                    instant = self._instant(match)
+                    if instant and at <= instant <= last:
+                        yield instant, _NO_DISTANCE
+                        at = instant + _SECOND
                 else:
-                    start, stop = max(at, match - _MARGIN), min(match + _MARGIN, last)
-                    yield from self._dense(matches, start, stop)
-                    at = match + _MARGIN + _SECOND
+                    stop = match + _MARGIN
+                    yield from self._dense(matches, max(at, match - _MARGIN), min(stop, last))
+                    at = max(at, stop + _SECOND)
+
+    def _instant(self, match: datetime) -> datetime | None:
+        """Return the one instant of a match, where none moves and none counts twice."""
+        early, late = self.offsets.passes(match)
+        if early < late:
+            return None
+        return match - (early if self.dst_overlap == "first" else late)
 
     def _singles(self, first: datetime, last: datetime) -> Iterator[Batch]:
         at = self.first_from(first)

@@ -261,14 +261,6 @@ class Once:
 
 Expression: TypeAlias = Cron | Every | Once
 
-_UNITS: Final = (
-    cronfield.SECOND,
-    cronfield.MINUTE,
-    cronfield.HOUR,
-    cronfield.DAY_OF_MONTH,
-    cronfield.MONTH,
-    cronfield.DAY_OF_WEEK,
-)
 _FIVE: Final = "minute, hour, day of month, month, day of week"
 _MONTH_LENGTHS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _Fields: TypeAlias = tuple[Field, Field, Field, DayOfMonth, Field, DayOfWeek]
@@ -299,6 +291,11 @@ def _fields(text: str, day_rule: DayRule | None, seconds: bool) -> _Fields:
 
 def _tokens(text: str, day_rule: DayRule | None, seconds: bool) -> list[str]:
     """Return the texts of the six fields."""
+    if type(text) is str and len(text) <= MAX_TEXT_LENGTH and text.isprintable():  # nearly always
+        tokens = text.split()
+        known = day_rule is None or day_rule in DAY_RULES
+        if len(tokens) == 5 and seconds is False and known and text.isascii():
+            return ["0", *tokens]
     problems = [
         *_argument_problems(day_rule, seconds),
         *(_text_problems(text) or _count_problems(text, seconds=seconds is True)),
@@ -373,7 +370,7 @@ def _word_problems(tokens: list[str]) -> list[Problem]:
 
 def _field_problems(text: str, mistakes: Iterable[tuple[Mistake, ...]]) -> Iterator[Problem]:
     place = f"cron {_shown(text)}"
-    units = _UNITS[-len(text.split()) :]
+    units = cronfield.UNITS[-len(text.split()) :]
     position = 0
     for unit, token, found in zip(units, text.split(), mistakes, strict=True):
         position = text.index(token, position)

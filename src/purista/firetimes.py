@@ -157,6 +157,7 @@ def transitions(timezone: str | ZoneInfo, start: datetime, end: datetime) -> Ite
     return transitions_between(zone_of(timezone), first, last)
 
 
+_EXPRESSIONS: Final = (Cron, Every, Once)
 _ZERO: Final = timedelta(0)
 _TICK: Final = timedelta(microseconds=1)
 _SECOND: Final = timedelta(seconds=1)
@@ -236,7 +237,7 @@ def _check(
     expression: object, timezone: str | ZoneInfo, dst_gap: object, dst_overlap: object
 ) -> ZoneInfo:
     problems = []
-    if not isinstance(expression, Cron | Every | Once):
+    if not isinstance(expression, _EXPRESSIONS):
         found = f"{type(expression).__name__} is no expression"
         remedy = "use Cron('0 2 1 * *'), Every(timedelta(...)) or Once(datetime(...))"
         problems.append(Problem("expression", found, remedy))

@@ -20,40 +20,43 @@ FIRST_YEAR = 1969
 def first_match(cron: Cron, wall: datetime) -> datetime | None:
     """Return the first match at or after a wall time of whole seconds, None when none comes."""
     year, month, day = wall.year, wall.month, wall.day
-    if _days(cron, year, month) >> day & 1:
+    days = _days(cron, year, month) & -1 << day
+    if days >> day & 1:
         time = _time_from(cron, wall.hour, wall.minute, wall.second)
         if time:
             return datetime(year, month, day, *time, tzinfo=UTC)
-    found = _day_after(cron, year, month, day)
-    if found is None:
-        return None
-    return datetime(
-        *found, cron.hour.values[0], cron.minute.values[0], cron.second.values[0], tzinfo=UTC
-    )
+        days &= -2 << day
+    while not days:
+        year, month = _month_after(cron, year, month)
+        if year > LAST_YEAR:
+            return None
+        days = _days(cron, year, month)
+    hour, minute, second = cron.hour.values[0], cron.minute.values[0], cron.second.values[0]
+    return datetime(year, month, _lowest(days), hour, minute, second, tzinfo=UTC)
 
 
 def last_match(cron: Cron, wall: datetime) -> datetime | None:
     """Return the last match at or before a wall time of whole seconds, None when there is none."""
     year, month, day = wall.year, wall.month, wall.day
-    if _days(cron, year, month) >> day & 1:
+    days = _days(cron, year, month) & (2 << day) - 1
+    if days >> day & 1:
         time = _time_to(cron, wall.hour, wall.minute, wall.second)
         if time:
             return datetime(year, month, day, *time, tzinfo=UTC)
-    found = _day_before(cron, year, month, day)
-    if found is None:
-        return None
-    return datetime(
-        *found, cron.hour.values[-1], cron.minute.values[-1], cron.second.values[-1], tzinfo=UTC
-    )
+        days &= (1 << day) - 1
+    while not days:
+        year, month = _month_before(cron, year, month)
+        if year < FIRST_YEAR:
+            return None
+        days = _days(cron, year, month)
+    hour, minute, second = cron.hour.values[-1], cron.minute.values[-1], cron.second.values[-1]
+    return datetime(year, month, _highest(days), hour, minute, second, tzinfo=UTC)
 
 
 def month_kind(year: int, month: int) -> tuple[int, int]:
     """Return the length of a month and the weekday of its first day; 0 is Sunday."""
-    length = _MONTH_LENGTHS[month]
-    if month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0):
-        length = 29
     # Day 1 of the proleptic calendar is a Monday, so that Sundays are the multiples of seven.
-    return length, date(year, month, 1).toordinal() % 7
+    return _length(year, month), date(year, month, 1).toordinal() % 7
 
 
 _MONTH_LENGTHS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -63,29 +66,15 @@ def _days(cron: Cron, year: int, month: int) -> int:
     """Return the mask of the matching days of one month."""
     if not cron.month.mask >> month & 1:
         return 0
-    if cron.steady_days and month != 2:
-        return cron.steady_days & (2 << _MONTH_LENGTHS[month]) - 1
+    if cron.steady_days:
+        return cron.steady_days & (2 << _length(year, month)) - 1
     return cron.days(*month_kind(year, month))
 
 
-def _day_after(cron: Cron, year: int, month: int, day: int) -> tuple[int, int, int] | None:
-    days = _days(cron, year, month) & -2 << day
-    while not days:
-        year, month = _month_after(cron, year, month)
-        if year > LAST_YEAR:
-            return None
-        days = _days(cron, year, month)
-    return year, month, _lowest(days)
-
-
-def _day_before(cron: Cron, year: int, month: int, day: int) -> tuple[int, int, int] | None:
-    days = _days(cron, year, month) & (1 << day) - 1
-    while not days:
-        year, month = _month_before(cron, year, month)
-        if year < FIRST_YEAR:
-            return None
-        days = _days(cron, year, month)
-    return year, month, _highest(days)
+def _length(year: int, month: int) -> int:
+    if month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0):
+        return 29
+    return _MONTH_LENGTHS[month]
 
 
 def _month_after(cron: Cron, year: int, month: int) -> tuple[int, int]:

@@ -121,16 +121,21 @@ class Offsets:
         """Whether the zone never changes its offset."""
         return self._fixed is not None
 
-    def around(
+    def calm_offsets(
         self, base: datetime, distances: tuple[timedelta, ...]
-    ) -> tuple[list[timedelta], list[timedelta]]:
-        """Return the offsets a day before and a day after each of many wall times.
-
-        Where the two agree, that is the offset at the wall time, and no change is near.
-        """
+    ) -> list[timedelta] | None:
+        """Return the offset at each of many wall times, None if a change is within a day of one."""
         before = list(map(self._offset_at, map((base - _NEAR).__add__, distances)))
         after = list(map(self._offset_at, map((base + _NEAR).__add__, distances)))
-        return before, after
+        return before if before == after else None
+
+    def passes(self, wall: datetime) -> tuple[timedelta, timedelta]:
+        """Return the offsets of the first and the second time that a clock shows a wall time.
+
+        The first is the smaller one where a gap leaves the time out, and both are the same where
+        the time comes once.
+        """
+        return self._offset_at(wall), self._offset_at(wall.replace(fold=1))
 
     def _find_spans(self, year: int) -> tuple[Span, ...]:
         if self._fixed is None:
