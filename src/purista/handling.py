@@ -59,10 +59,12 @@ class Handling:
         traceback: TracebackType | None,
     ) -> None:
         self._host.at_work.discard(self)
-        if self.reason and self.task is not None:
-            alone = self.task.uncancel() == 0
-            if alone and exc_type is not None and issubclass(exc_type, asyncio.CancelledError):
-                raise RunCancelledError(self.reason) from None
+        if self.absorb() and isinstance(exc, asyncio.CancelledError):
+            raise RunCancelledError(self.reason) from None
+
+    def absorb(self) -> bool:
+        """Undo ``cancel`` once the handler is done; True when nobody else cancelled the task too."""
+        return self.reason != "" and self.task is not None and self.task.uncancel() == 0
 
     @property
     def message_id(self) -> str:

@@ -279,7 +279,7 @@ class Host:
         Once both were empty without a handler having begun in between, no handler can send anything.
         """
         begun = -1
-        while begun != self.begun or self.at_work:
+        while begun != self.begun:
             begun = self.begun
             for bridge in (self.event_bridge, self.queue_bridge):
                 if isinstance(bridge, Drains):

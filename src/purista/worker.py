@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from purista.bridges import LeasedJob
 from purista.clock import Timer
 from purista.errors import BridgeClosedError, BridgeError, LeaseLostError, PayloadError
-from purista.handling import Handling, RunCancelledError
+from purista.handling import Handling
 from purista.message import RUN_ENDED, Message, RunInfo, new_message_id
 from purista.service import WorkerDeclaration
 
@@ -91,7 +91,8 @@ class Worker:
         """
         task = asyncio.current_task()
         assert task is not None
-        bridge, handler, load = self._bridge, self._declaration.handler, self._queue.schema.load
+        bridge, host, at_work = self._bridge, self._host, self._host.at_work
+        handler, load = self._declaration.handler, self._queue.schema.load
         name, duration, heartbeat = self._queue.name, self._queue.lease, self._heartbeat
         while not self._stopping:
             leased = await bridge.lease(name, duration=duration)
@@ -99,7 +100,7 @@ class Worker:
                 continue
             message = leased.job.message
             run = message.run
-            handling = Handling(self._host, message, leased.attempt, heartbeat, task)
+            handling = Handling(host, message, leased.attempt, heartbeat, task)
             self._loops[task] = leased, handling
             if self._keeper is None:
                 self._keep()
@@ -111,24 +112,37 @@ class Worker:
                 except PayloadError as error:
                     await self._bury(leased, f"payload: {error}")
                     continue
+                at_work.add(handling)
+                host.begun += 1
                 try:
-                    with handling:
-                        await handler(payload, handling)
-                except RunCancelledError as error:
-                    await self._drop(leased, str(error))
-                except asyncio.CancelledError:
-                    await bridge.nack(leased, retry_in=timedelta(0), reason="the worker stopped")
-                    raise
-                except Exception as error:
-                    await self._fail(leased, error)
-                else:
-                    await bridge.ack(leased)
-                    if run is not None and run.is_target:
-                        await self._ended(run, "replaced" if handling.cancelled else "acked")
+                    await handler(payload, handling)
+                except BaseException as error:
+                    at_work.discard(handling)
+                    await self._unfinished(leased, handling, error)
+                    continue
+                at_work.discard(handling)
+                if handling.reason:
+                    handling.absorb()
+                await bridge.ack(leased)
+                if run is not None and run.is_target:
+                    await self._ended(run, "replaced" if handling.cancelled else "acked")
             except LeaseLostError:
                 logger.warning("queue %s: a lease was lost; the job is tried again", name)
             finally:
                 self._loops[task] = None
+
+    async def _unfinished(
+        self, leased: LeasedJob, handling: Handling, error: BaseException
+    ) -> None:
+        """Settle a job whose handler raised; raise what is not its own affair."""
+        absorbed = handling.absorb()
+        if isinstance(error, Exception):
+            await self._fail(leased, error)
+        elif absorbed and isinstance(error, asyncio.CancelledError):
+            await self._drop(leased, handling.reason)
+        else:
+            await self._bridge.nack(leased, retry_in=timedelta(0), reason="the worker stopped")
+            raise error
 
     async def _is_dropped(self, leased: LeasedJob, run: RunInfo) -> bool:
         """Settle a job whose run was cancelled before it began."""
