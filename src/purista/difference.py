@@ -50,7 +50,9 @@ def difference(old: Manifest, new: Manifest) -> Difference:
     """Return what changed from ``old`` to ``new`` in the schedules."""
     before, after = old.schedules, new.schedules
     changes = (
-        _change(each, before[each], after[each]) for each in sorted(before.keys() & after.keys())
+        _change(each, before[each], after[each])
+        for each in sorted(before.keys() & after.keys())
+        if not same(before[each], after[each])
     )
     return Difference(
         added=tuple(sorted(after.keys() - before.keys())),
@@ -68,7 +70,12 @@ def _change(
         tuple(
             FieldChange(name, before.get(name), after.get(name))
             for name in names
-            if compact(before.get(name), sort_keys=True) != compact(after.get(name), sort_keys=True)
+            if not same(before.get(name), after.get(name))
         ),
         before["fingerprint"] != after["fingerprint"],
     )
+
+
+def same(old: Any, new: Any) -> bool:
+    """Whether two are the same as JSON, in which true is not 1."""
+    return compact(old, sort_keys=True) == compact(new, sort_keys=True)
