@@ -163,6 +163,22 @@ def test_a_schedule_without_bounds_asks_the_expression():
     assert one.contains(utc(2027, 1, 1, 2))
 
 
+def test_the_first_run_after_start_at_has_a_previous_slot():
+    one = schedule(
+        start_at=utc(2027, 2, 1, 2), payload={"cycle_id": "{previous_nominal_time:%Y-%m}"}
+    )
+    slot = one.slot(utc(2027, 2, 1, 2), "run")
+    assert slot.previous_nominal_time == utc(2027, 1, 1, 2)
+    assert one.previous_before(utc(2027, 2, 1, 2)) is None
+
+
+def test_a_template_that_is_too_deep_is_refused():
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    assert any("payload" in text for text in mistakes(payload={"cycle_id": deep}))
+
+
 def test_a_zone_object_is_taken_by_its_name():
     assert schedule(timezone=ZoneInfo("Europe/Berlin")).timezone == "Europe/Berlin"
 

@@ -45,9 +45,7 @@ class SystemClock:
         """Return the current instant in UTC."""
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """Return the machine's monotonic seconds."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
     def call_later(self, delay: timedelta, callback: Callable[[], None]) -> Timer:
         """Run ``callback`` in the running event loop after ``delay``."""

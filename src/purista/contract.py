@@ -21,6 +21,7 @@ from purista import firetimes, nominaltimes, payload
 from purista.errors import ContractError, Problem
 from purista.exclusion import Exclusion, exclusions
 from purista.expression import Cron, Every, Expression, Once
+from purista.jsonvalue import json_problems
 from purista.payload import Schema, Slot
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ class Schedule:
         if not problems:
             self._normalise()
             problems = [*_time_problems(self), *_payload_problems(self)]
+            object.__setattr__(self, "payload", _copied(self.payload, problems))
         raise_if(problems, within=f"schedule '{self.id}'")
 
     def __hash__(self) -> int:
@@ -315,9 +317,9 @@ class Schedule:
 
     def slot(self, nominal_time: datetime, run_id: str) -> Slot:
         """Return what the payload template may refer to at ``nominal_time``."""
-        previous = (
-            self.previous_before(nominal_time) if payload.uses_previous(self.payload) else None
-        )
+        previous = None
+        if payload.uses_previous(self.payload):
+            previous = nominaltimes.previous_slot(self, nominal_time)
         return Slot(
             nominal_time=nominal_time,
             previous_nominal_time=previous,
@@ -335,7 +337,6 @@ class Schedule:
             "dst_gap": DstGap(self.dst_gap),
             "dst_overlap": DstOverlap(self.dst_overlap),
             "completed_by": getattr(self.completed_by, "name", self.completed_by),
-            "payload": copy.deepcopy(self.payload),
             "provider_hints": copy.deepcopy(dict(self.provider_hints)),
         }
         for name, value in words.items():
@@ -532,6 +533,11 @@ def _hint_problems(hints: object) -> Iterator[Problem]:
         yield Problem("provider_hints", "holds what JSON cannot say", "use texts, numbers, lists")
 
 
+def _copied(template: Any, problems: list[Problem]) -> Any:
+    """Return a copy of a template that was found to be right; it is not too deep then."""
+    return template if problems else copy.deepcopy(template)
+
+
 def _time_problems(schedule: Schedule) -> Iterator[Problem]:
     if schedule.start_at is None and schedule.end_at is None and not schedule.exclude:
         return
@@ -544,6 +550,10 @@ def _time_problems(schedule: Schedule) -> Iterator[Problem]:
 
 def _payload_problems(schedule: Schedule) -> Iterator[Problem]:
     schema = schedule.target.schema
+    broken = list(json_problems(schedule.payload, "payload"))
+    if broken:
+        yield from broken
+        return
     yield from payload.template_problems(schedule.payload, schema, _samples(schedule), "payload")
     if schedule.idempotency_key is not None:
         yield from payload.key_problems(schedule.idempotency_key, schema, "idempotency_key")

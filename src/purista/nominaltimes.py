@@ -54,9 +54,18 @@ def previous_before(schedule: Schedule, instant: datetime) -> datetime | None:
         if contains(schedule, schedule.end_at):
             return schedule.end_at.astimezone(UTC)
         instant = schedule.end_at
-    at = _before(schedule, instant)
+    at = previous_slot(schedule, instant)
+    return None if at and schedule.start_at and at < schedule.start_at else at
+
+
+def previous_slot(schedule: Schedule, instant: datetime) -> datetime | None:
+    """Return the nominal time that would come last before ``instant`` if there was no ``start_at``.
+
+    For "last month": the first run of a schedule has a month before it as any other.
+    """
+    at = _unbounded_before(schedule, instant)
     while at is not None and (excluded := _first_of_row(schedule, at)) is not None:
-        at = _before(schedule, min(at, _midnight(excluded) + _MARGIN))
+        at = _unbounded_before(schedule, min(at, _midnight(excluded) + _MARGIN))
     return at
 
 
@@ -96,11 +105,10 @@ def _kept(schedule: Schedule, first: datetime, last: datetime) -> Iterator[datet
                 break
 
 
-def _before(schedule: Schedule, instant: datetime) -> datetime | None:
-    at = firetimes.previous_before(
+def _unbounded_before(schedule: Schedule, instant: datetime) -> datetime | None:
+    return firetimes.previous_before(
         schedule.expression, schedule.timezone, instant, **_rules(schedule)
     )
-    return None if at and schedule.start_at and at < schedule.start_at else at
 
 
 def _last_of_row(schedule: Schedule, at: datetime) -> date | None:

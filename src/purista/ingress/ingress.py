@@ -187,7 +187,7 @@ class Ingress:
                 if schedule.idempotency_key is not None:
                     key = key_of(schedule.idempotency_key, body)
             except PayloadError as error:
-                verdict, reason = Verdict.REJECTED, f"payload: {error}"
+                verdict, reason = Verdict.REJECTED, str(error)
         return _Prepared(
             schedule,
             body,
