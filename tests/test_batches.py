@@ -43,6 +43,7 @@ def spread(batches: list[Batch]) -> list[datetime]:
         ("30 2 * * MON#2", {}),
         ("0 0 1 1 *", {}),
         ("0 0 29 2 *", {}),
+        ("0 0,6,12 29 2 *", {}),
         ("0 0 13 * FRI", {"day_rule": "and"}),
         ("* */5 2 1 * *", {"seconds": True}),
         ("*/2 * 2 1 6 *", {"seconds": True}),
