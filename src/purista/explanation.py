@@ -73,7 +73,9 @@ def explain(schedule: Schedule | Timing, start: datetime, *, changes: int = 4) -
 def change_text(transition: Transition) -> str:
     """Return the local date of a clock change, and how the clock jumps.
 
-    >>> change_text(Transition(datetime(2027, 3, 28, 1, tzinfo=UTC), HOUR, 2 * HOUR))
+    >>> from datetime import UTC, timedelta
+    >>> hour = timedelta(hours=1)
+    >>> change_text(Transition(datetime(2027, 3, 28, 1, tzinfo=UTC), hour, 2 * hour))
     'Sunday 2027-03-28: 02:00 becomes 03:00 (+01:00 to +02:00)'
     """
     before = transition.instant.replace(tzinfo=None) + transition.offset_before
@@ -87,7 +89,10 @@ def change_text(transition: Transition) -> str:
 def effect_text(change: ClockChange) -> str:
     """Return what a schedule does at a clock change.
 
-    >>> gap = Transition(datetime(2027, 3, 28, 1, tzinfo=UTC), HOUR, 2 * HOUR)
+    >>> from datetime import UTC, timedelta
+    >>> from purista.clockchange import Timing, clock_change
+    >>> hour = timedelta(hours=1)
+    >>> gap = Transition(datetime(2027, 3, 28, 1, tzinfo=UTC), hour, 2 * hour)
     >>> effect_text(clock_change(Timing(Cron("30 2 * * *"), "Europe/Berlin"), gap))
     '02:30 does not exist and is skipped'
     """

@@ -126,6 +126,7 @@ class Binding(Generic[T, Q]):
 class Service:
     """Declares messages, schedules and handlers under a name and a version.
 
+    >>> from purista import Cron
     >>> billing = Service("Billing", version="1")
     >>> due = billing.event("billing.due", dict)
     >>> billing.schedule("nightly").emit_event(due, expression=Cron("0 2 * * *")).id
