@@ -7,12 +7,11 @@ import contextlib
 import json
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from heapq import merge
-from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.text import Text
@@ -20,14 +19,13 @@ from rich.text import Text
 from purista import __version__
 from purista.advising import Advice, advice
 from purista.cli.demo import play
+from purista.cli.diff import diff
 from purista.cli.explain import explain
 from purista.cli.instant import read_instant
 from purista.cli.loading import load_services
 from purista.cli.output import (
     decision_json,
-    distance_text,
     expression_text,
-    local_text,
     out,
     print_json,
     say,
@@ -36,6 +34,7 @@ from purista.cli.output import (
     utc_text,
     verdict_text,
 )
+from purista.cli.upcoming import upcoming
 from purista.clock import Clock, SystemClock
 from purista.contract import Schedule
 from purista.errors import LoadError, Problem, PuristaError
@@ -75,7 +74,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say(f"purista: {error}", "red")
         return 2
     except typer.TyperException as error:
-        say(f"purista: {error.format_message()}", "red")
+        message = error.format_message()
+        say(message if message.startswith("Usage:") else f"purista: {message}", "")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -144,40 +144,9 @@ def list_(services: Services, as_json: AsJson = False) -> int:
     return 0
 
 
-@app.command("next")
-def next_(
-    services: Services,
-    schedule: Annotated[
-        str | None, typer.Option("--schedule", "-s", help="One schedule, by name or id.")
-    ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 10,
-    from_: Annotated[
-        str | None, typer.Option("--from", metavar="INSTANT", help="Start here instead of now.")
-    ] = None,
-    as_json: AsJson = False,
-) -> int:
-    """Show the upcoming nominal times of one schedule, or of all.
-
-    Example: purista next billing.app:billing --schedule monthlyBillingCycle --count 3
-    """
-    loaded = load_services(services)
-    chosen = [find_schedule(loaded, schedule)] if schedule else _schedules(loaded)
-    start = read_instant("--from", from_) or datetime.now(UTC)
-    coming = list(islice(_upcoming([one for one in chosen if one.enabled], start), count))
-    if as_json:
-        print_json([_coming(one, at) for at, one in coming])
-        return 0
-    rows = table("local", "UTC", "away", "schedule", "zone")
-    for at, one in coming:
-        away = distance_text(at, start)
-        rows.add_row(local_text(at, one.timezone), utc_text(at), away, one.id, one.timezone)
-    out.print(rows)
-    if not coming:
-        say("nothing is due any more", "yellow")
-    return 0
-
-
+app.command("next")(upcoming)
 app.command()(explain)
+app.command()(diff)
 
 
 @app.command()
@@ -229,9 +198,9 @@ def trigger(
     loaded = load_services(services)
     one = find_schedule(loaded, schedule)
     data = UNSET if payload is None else _read_json(payload)
-    decision, outcome = asyncio.run(
-        _trigger_once(loaded, one, read_instant("--nominal-time", nominal_time), data, state)
-    )
+    at = read_instant("--nominal-time", nominal_time)
+    with _handlers_talk(as_json=as_json):
+        decision, outcome = asyncio.run(_trigger_once(loaded, one, at, data, state))
     if as_json:
         print_json({**decision_json(decision), "outcome": outcome})
     else:
@@ -269,9 +238,10 @@ def dev(
     if speed != 1.0 or origin is not None:
         clock = AcceleratedClock(origin, speed=speed)
     say("local runner: for development, not a scheduler; Ctrl-C stops it after what is at work")
-    show = _show_json if as_json else _show
+    show = _json_to(sys.stdout) if as_json else _show
     runner = LocalRunner(*loaded, clock=clock, state=state, on_decision=show)
-    asyncio.run(_run_dev(runner, end))
+    with _handlers_talk(as_json=as_json):
+        asyncio.run(_run_dev(runner, end))
     return 0
 
 
@@ -322,8 +292,17 @@ def _show(trigger: Trigger, decision: Decision) -> None:
     out.print(line)
 
 
-def _show_json(trigger: Trigger, decision: Decision) -> None:
-    out.out(json.dumps(decision_json(decision), sort_keys=True))
+def _json_to(stream: TextIO) -> Callable[[Trigger, Decision], None]:
+    def show(trigger: Trigger, decision: Decision) -> None:
+        stream.write(json.dumps(decision_json(decision), sort_keys=True) + "\n")
+        stream.flush()
+
+    return show
+
+
+def _handlers_talk(*, as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    """What handlers print is talk when stdout is for JSON."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
 
 
 def _when(decision: Decision) -> str:
@@ -337,19 +316,6 @@ def _schedules(services: Sequence[Service]) -> list[Schedule]:
     )
 
 
-def _upcoming(
-    schedules: Sequence[Schedule], start: datetime
-) -> Iterator[tuple[datetime, Schedule]]:
-    return merge(*(_times(one, start) for one in schedules), key=lambda pair: (pair[0], pair[1].id))
-
-
-def _times(schedule: Schedule, start: datetime) -> Iterator[tuple[datetime, Schedule]]:
-    at = schedule.next_after(start)
-    while at is not None:
-        yield at, schedule
-        at = schedule.next_after(at)
-
-
 def _listed(schedule: Schedule) -> dict[str, Any]:
     return {
         "concurrencyPolicy": str(schedule.concurrency_policy),
@@ -361,15 +327,6 @@ def _listed(schedule: Schedule) -> dict[str, Any]:
         "missedRunPolicy": str(schedule.missed_run_policy),
         "target": target_text(schedule),
         "timezone": schedule.timezone,
-    }
-
-
-def _coming(schedule: Schedule, at: datetime) -> dict[str, str]:
-    return {
-        "id": schedule.id,
-        "local": local_text(at, schedule.timezone),
-        "timezone": schedule.timezone,
-        "utc": utc_text(at),
     }
 
 
