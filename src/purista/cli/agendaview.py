@@ -29,9 +29,9 @@ def print_table(rows: Iterable[Row], schedules: Sequence[Schedule], start: datet
     with reader_may_leave():
         for row in rows:
             if not found:
+                found = True
                 _print(_TITLES.line(widths), "bold")
             _print(_cells(row, start).line(widths), _style(row))
-            found = True
     return found
 
 
