@@ -19,6 +19,7 @@ from rich.text import Text
 from purista import __version__
 from purista.advising import Advice, advice
 from purista.cli.demo import play
+from purista.cli.diff import diff
 from purista.cli.explain import explain
 from purista.cli.instant import read_instant
 from purista.cli.loading import load_services
@@ -145,6 +146,7 @@ def list_(services: Services, as_json: AsJson = False) -> int:
 
 app.command("next")(upcoming)
 app.command()(explain)
+app.command()(diff)
 
 
 @app.command()
