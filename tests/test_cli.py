@@ -102,25 +102,6 @@ def test_list_shows_every_schedule(capsys: Capture):
     assert code == 0
 
 
-def test_next_shows_local_and_utc_and_how_far_away(capsys: Capture):
-    since = ("--from", "2027-02-28T00:00:00Z")
-    code, out, _ = call(capsys, "next", "shop_app:shop", "-s", "monthly", "-n", "2", *since)
-    assert code == 0
-    assert "Mon 2027-03-01 02:00 +01:00" in out
-    assert "2027-03-01T01:00:00Z" in out
-    assert "in 1 d 1 h" in out
-    assert "2027-04-01T00:00:00Z" in out
-    code, found = call_json(capsys, "next", "shop_app:shop", "-n", "3", *since)
-    assert [one["utc"] for one in found] == [f"2027-02-28T0{hour}:00:00Z" for hour in (1, 2, 3)]
-    assert code == 0
-
-
-def test_next_leaves_out_what_is_disabled(capsys: Capture):
-    code, _, err = call(capsys, "next", "shop_app:shop", "-s", "off")
-    assert code == 0
-    assert "nothing is due any more" in err
-
-
 def test_manifest_goes_to_stdout_or_a_file_and_can_be_read_again(capsys: Capture):
     code, out, _ = call(capsys, "manifest", "shop_app:shop", "--title", "Shop")
     assert code == 0
@@ -216,10 +197,6 @@ def test_the_demo_plays_every_policy(capsys: Capture):
         (["list", "crashes:service"], "ZeroDivisionError: division by zero (crashes.py, line 1)"),
         (["list", "bad_cron:service"], "minute"),
         (["list", "missing.json"], "cannot read 'missing.json'"),
-        (["next", "shop_app:shop", "-s", "montly"], "did you mean 'monthly'?"),
-        (["next", "shop_app:shop", "--from", "soon"], "'soon' is no instant"),
-        (["next", "shop_app:shop", "--from", "2027-01-01"], "has no zone"),
-        (["next", "shop_app:shop", "-n", "0"], "--count"),
         (["trigger", "shop_app:shop", "-s", "hourly", "--payload", "nope"], "cannot read 'nope'"),
         (["trigger", "shop_app:shop", "-s", "hourly", "--payload", "shop_app.py"], "is no JSON"),
         (["trigger", "shop_app:shop"], "schedule"),
@@ -273,3 +250,16 @@ def test_without_its_packages_the_command_line_names_the_extra(tmp_path: Path):
     assert done.stderr == (
         "purista: the command line needs more packages: pip install 'purista[cli]'\n"
     )
+
+
+def test_stdout_is_json_alone_whatever_handlers_print(capsys: Capture):
+    code, out, err = call(capsys, "trigger", "shop_app:shop", "-s", "hourly", "--json")
+    assert code == 0
+    assert json.loads(out)["decision"] == "accepted"
+    assert "handled" in err
+
+
+def test_no_arguments_show_the_help(capsys: Capture):
+    code, _, err = call(capsys)
+    assert code == 2
+    assert err.startswith("Usage: ")
