@@ -198,7 +198,7 @@ class Offsets:
         return low + unknown * step
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def offsets_of(zone: ZoneInfo) -> Offsets:
     """Return the spans of a zone, shared by all who ask."""
     return Offsets(zone)
