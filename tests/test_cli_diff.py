@@ -424,6 +424,15 @@ def test_several_services_are_run_with_another_database_at_once(capsys: Capture)
     assert [each["id"] for each in found["changed"]] == ["Shop.v1.monthly", "Shop.v1.same"]
 
 
+def test_services_that_name_one_schedule_twice_have_to_agree(capsys: Capture):
+    path = database("other", Africa__Casablanca="Asia/Tokyo", Europe__Berlin="Asia/Tokyo")
+    _, found = call_json(capsys, "old_app:shop", "old_app:shop", "--tzdata", path)
+    assert found["unchanged"] + len(found["changed"]) == 5
+    code, _, err = call(capsys, *BOTH, "--tzdata", path)
+    assert code == 2
+    assert "'new_app:shop': schedule 'Shop.v1.monthly': is another one" in err
+
+
 def test_a_wheel_is_a_database_with_its_version(capsys: Capture, tmp_path: Path):
     wheel = tmp_path / "tzdata-2099.1-py2.py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -495,13 +504,18 @@ def test_nothing_from_a_manifest_acts_in_a_terminal(capsys: Capture):
 
 
 def test_long_values_are_cut_for_people_and_whole_in_json(capsys: Capture):
-    Path("long_app.py").write_text(OLD.replace("old words", "long " * 100))
-    _, out, _ = call(capsys, "old_app:shop", "long_app:shop")
+    long = "long " * 100
+    Path("long_app.py").write_text(OLD.replace("old words", f"{long}new"))
+    Path("longer_app.py").write_text(OLD.replace("old words", f"{long}newer{long}"))
+    _, out, _ = call(capsys, "long_app:shop", "longer_app:shop")
     (line,) = [line for line in out.splitlines() if "description: " in line]
-    assert line.endswith("...")
+    old, _, new = line.partition(" -> ")
+    assert old == '    description: ...g long long long new"'
+    assert new.startswith("...g long long long newerlong long")
+    assert new.endswith("...")
     assert len(line) < 250
-    _, found = call_json(capsys, "old_app:shop", "long_app:shop")
-    assert found["changed"][0]["fields"][0]["new"] == "long " * 100
+    _, found = call_json(capsys, "long_app:shop", "longer_app:shop")
+    assert found["changed"][0]["fields"][0]["new"] == f"{long}newer{long}"
 
 
 def test_markdown_fits_into_a_pull_request_and_says_what_is_left_out(

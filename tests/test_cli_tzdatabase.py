@@ -77,6 +77,20 @@ def test_the_version_is_read_from_where_databases_tell_it(
     assert read_database(tmp_path, WANTED).version == version
 
 
+def test_a_file_beside_a_zip_file_tells_no_version(tmp_path: Path):
+    (tmp_path / "__init__.py").write_text('IANA_VERSION = "2001z"\n')
+    with zipfile.ZipFile(tmp_path / "zones.zip", "w") as archive:
+        archive.write(PACKAGE / "zoneinfo/Asia/Tokyo", "Asia/Tokyo")
+    assert read_database(tmp_path / "zones.zip", ["Asia/Tokyo"]).version is None
+
+
+def test_the_package_is_known_from_inside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    package = tokyo(tmp_path / "zoneinfo", "Asia/Tokyo")
+    (tmp_path / "__init__.py").write_text('IANA_VERSION = "2099a"\n')
+    monkeypatch.chdir(package)
+    assert read_database(Path(), ["Asia/Tokyo"]).version == "2099a"
+
+
 def test_the_own_version_is_that_of_the_files_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -51,7 +51,9 @@ def _lines(report: Report) -> Iterator[Text]:
         yield from _schedule("-", "red", title, removed.turnover)
     for renamed in comparison.renamed:
         yield Text("")
-        yield Text(f"= {renamed.old_id} renamed to {renamed.id}, nothing else changed", style="cyan")
+        yield Text(
+            f"= {renamed.old_id} renamed to {renamed.id}, nothing else changed", style="cyan"
+        )
     for changed in comparison.changed:
         yield from _changed(changed)
     for unknown in comparison.unknown:

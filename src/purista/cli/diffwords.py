@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -89,14 +90,20 @@ def leaves(change: FieldChange) -> Iterator[tuple[str, str, str]]:
     if isinstance(change.old, dict) and isinstance(change.new, dict):
         yield from _leaves(change.field, change.old, change.new)
         return
-    old, new = (_NOTHING if each is None else shown(each) for each in (change.old, change.new))
-    yield plain(change.field), old, new
+    old, new = (_NOTHING if each is None else _shown(each) for each in (change.old, change.new))
+    yield plain(change.field), *cut(old, new)
 
 
-def shown(value: Any) -> str:
-    """Return JSON data as one line without control characters; what is long is cut."""
-    text = plain(json.dumps(value, ensure_ascii=False))
-    return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."
+def cut(old: str, new: str) -> tuple[str, str]:
+    """Return two texts so short that a line holds them, and still with what is not the same."""
+    start = 0
+    if max(len(old), len(new)) > _LIMIT:
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
+        start = max(sum(1 for _ in alike) - _BEFORE, 0)
+    before = "..." if start else ""
+    texts = [f"{before}{text[start:]}" for text in (old, new)]
+    first, second = (text if len(text) <= _LIMIT else f"{text[:_LIMIT]}..." for text in texts)
+    return first, second
 
 
 def plain(text: str) -> str:
@@ -129,6 +136,7 @@ def some_of(tally: Tally) -> tuple[tuple[datetime, ...], int, datetime | None]:
 
 _NOTHING = "(none)"
 _LIMIT = 160
+_BEFORE = 20
 
 
 def _leaves(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -138,9 +146,13 @@ def _leaves(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[tup
         if isinstance(before, dict) and isinstance(after, dict):
             yield from _leaves(inner, before, after)
             continue
-        texts = [shown(each[name]) if name in each else _NOTHING for each in (old, new)]
+        texts = [_shown(each[name]) if name in each else _NOTHING for each in (old, new)]
         if name not in old or name not in new or not same(before, after):
-            yield plain(inner), texts[0], texts[1]
+            yield plain(inner), *cut(*texts)
+
+
+def _shown(value: Any) -> str:
+    return plain(json.dumps(value, ensure_ascii=False))
 
 
 def _number(character: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from purista.cli.loading import load_services
+from purista.cli.loading import load
 from purista.entry import SCHEDULE_FIELDS
 from purista.errors import LoadError, ManifestError, Problem
 from purista.manifest import MANIFEST_VERSION, Manifest, export_manifest
@@ -41,15 +41,29 @@ def load_sides(old: str, new: str) -> tuple[Side, Side]:
 
 def load_side(names: list[str]) -> Side:
     """Load services and manifests as one side. Raises ``LoadError`` or ``ContractError``."""
-    if len(names) == 1:
-        return _side(names[0], _text(names[0]))
-    shown = ", ".join(names)
-    return Side(shown, _exported(shown, names))
+    sides = [_side(name, _text(name)) for name in names]
+    return sides[0] if len(sides) == 1 else Side(", ".join(names), _joined(sides))
+
+
+def _joined(sides: list[Side]) -> Manifest:
+    """Return all schedules as one manifest; what is not the same on two sides is refused."""
+    found: dict[str, Any] = {}
+    for side in sides:
+        for schedule_id, entry in side.manifest.schedules.items():
+            if found.setdefault(schedule_id, entry) != entry:
+                problem = Problem(
+                    f"'{side.name}': schedule '{schedule_id}'",
+                    "is another one in what was named before it",
+                    "name them one by one",
+                )
+                raise ManifestError([problem])
+    schedules = [found[schedule_id] for schedule_id in sorted(found)]
+    return Manifest({**sides[0].manifest.document, "schedules": schedules})
 
 
 def _side(name: str, text: bytes | None) -> Side:
     if text is None:
-        return Side(name, _exported(name, [name]))
+        return Side(name, _exported(name))
     try:
         manifest = Manifest.from_json(text)
         wrong = list(_unknown_fields(manifest))
@@ -60,12 +74,12 @@ def _side(name: str, text: bytes | None) -> Side:
     return Side(name, manifest)
 
 
-def _exported(shown: str, names: list[str]) -> Manifest:
-    services = load_services(names)
+def _exported(name: str) -> Manifest:
+    services = load(name)
     try:
         return export_manifest(*services)
     except ManifestError as error:
-        raise ManifestError(each.within(f"'{shown}'") for each in error.problems) from None
+        raise ManifestError(each.within(f"'{name}'") for each in error.problems) from None
 
 
 def _unknown_fields(manifest: Manifest) -> Iterator[Problem]:

@@ -44,7 +44,7 @@ def read_database(path: Path, wanted: Iterable[str]) -> Database:
     names = sorted(set(wanted))
     try:
         if path.is_dir():
-            return _read(path, path, names)
+            return _read(path.resolve(), path, names)
         with zipfile.ZipFile(path) as archive:
             return _read(zipfile.Path(archive), path, names)
     except zipfile.BadZipFile:
@@ -68,6 +68,7 @@ def own_version(names: Iterable[str]) -> str | None:
 _LARGEST = 1 << 20
 _INSIDE = ("", "zoneinfo", "tzdata/zoneinfo", "src/tzdata/zoneinfo")
 _IN_SOURCE = re.compile(r"""\A# version (\S+)""")
+_ALONE = re.compile(r"\A(\w+)\s*\Z")
 _IN_PACKAGE = re.compile(r"""^IANA_VERSION\s*=\s*["'](\w+)["']""", re.MULTILINE)
 
 
@@ -110,23 +111,17 @@ def _zone(file: Folder, name: str, path: Path) -> ZoneInfo:
 
 def _version(root: Folder) -> str | None:
     """Return the version that a database tells, as the time-zone database's authors name it."""
-    for file, pattern in (
-        (root.joinpath("tzdata.zi"), _IN_SOURCE),
-        (root.joinpath("+VERSION"), re.compile(r"\A(\w+)\s*\Z")),
-        (_parent(root).joinpath("__init__.py"), _IN_PACKAGE),
-    ):
+    tellers = [(root.joinpath("tzdata.zi"), _IN_SOURCE), (root.joinpath("+VERSION"), _ALONE)]
+    parent = root.parent
+    if root.name == "zoneinfo" and isinstance(parent, Path | zipfile.Path):
+        tellers.append((parent.joinpath("__init__.py"), _IN_PACKAGE))
+    for file, pattern in tellers:
         if file.is_file():
             with file.open("rb") as opened:
                 found = pattern.search(opened.read(_LARGEST).decode(errors="replace"))
             if found:
                 return found[1]
     return None
-
-
-def _parent(folder: Folder) -> Folder:
-    parent = folder.parent
-    assert isinstance(parent, Path | zipfile.Path)
-    return parent
 
 
 def _source(name: str) -> Path | str:
