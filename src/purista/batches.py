@@ -22,13 +22,12 @@ Batch: TypeAlias = tuple[datetime, tuple[timedelta, ...]]
 class Batches:
     """The matches of one expression, for a question about a period of some ``length``."""
 
-    __slots__ = ("_count", "_cron", "_days", "_years")
+    __slots__ = ("_count", "_cron", "_years")
 
     def __init__(self, cron: Cron, length: timedelta) -> None:
         self._cron = cron
         # In a short period the preparation of whole years does not pay.
         self._count = _count_in_year(cron) if length > _LONG else _MANY_IN_YEAR
-        self._days: dict[tuple[int, int], int] = {}
         self._years: dict[tuple[int, int], tuple[timedelta, ...]] = {}
 
     @property
@@ -103,9 +102,7 @@ class Batches:
             months = _calendar(year)
             for month in self._cron.month.values:
                 base, kind = months[month - 1]
-                days = self._days.get(kind)
-                if days is None:
-                    days = self._days[kind] = self._cron.days(*kind)
+                days = self._cron.days(*kind)
                 if days and (year > start.year or month >= start.month):
                     yield base, _spread(days, times)
 
