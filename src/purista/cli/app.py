@@ -22,7 +22,7 @@ from purista.cli.demo import play
 from purista.cli.diff import diff
 from purista.cli.explain import explain
 from purista.cli.instant import read_instant
-from purista.cli.loading import load_services
+from purista.cli.loading import exported, load_services
 from purista.cli.output import (
     decision_json,
     expression_text,
@@ -40,7 +40,7 @@ from purista.contract import Schedule
 from purista.errors import LoadError, Problem, PuristaError
 from purista.ingress import Decision
 from purista.local import AcceleratedClock, LocalRunner, find_schedule
-from purista.manifest import export_manifest, fingerprint
+from purista.manifest import fingerprint
 from purista.service import Service, problems
 from purista.trigger import UNSET, Trigger
 
@@ -162,7 +162,7 @@ def manifest(
 
     Example: purista manifest billing.app:billing -o manifest.json
     """
-    text = export_manifest(*load_services(services), title=title).to_json()
+    text = exported(load_services(services), title=title).to_json()
     if output is None:
         out.out(text, end="")
         return 0

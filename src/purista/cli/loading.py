@@ -9,9 +9,10 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from purista.cli.tzdatabase import own_version
 from purista.contract import near
 from purista.errors import ContractError, LoadError
-from purista.manifest import Manifest
+from purista.manifest import Manifest, export_manifest
 from purista.service import Service
 
 
@@ -34,6 +35,13 @@ def load(name: str) -> tuple[Service, ...]:
             f"'{name}' is not of the form package.module:attribute; try '{_guess(name)}'"
         )
     return _services(name, _attribute(name, _module(name, module_name), attribute))
+
+
+def exported(services: Iterable[Service], *, title: str | None = None) -> Manifest:
+    """Export services with the version of the time-zone database that is in use here."""
+    every = tuple(services)
+    zones = {one.timezone for service in every for one in service.schedules.values()}
+    return export_manifest(*every, title=title, tzdata=own_version(zones))
 
 
 def load_manifest(path: Path) -> Manifest:

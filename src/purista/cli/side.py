@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from purista.cli.loading import load
+from purista.cli.loading import exported, load
 from purista.entry import SCHEDULE_FIELDS
 from purista.errors import LoadError, ManifestError, Problem
-from purista.manifest import MANIFEST_VERSION, Manifest, export_manifest
+from purista.manifest import MANIFEST_VERSION, Manifest
 from purista.original import ORIGINAL_FIELDS
 from purista.wire import EXPRESSION_FIELDS
 
@@ -75,9 +75,8 @@ def _side(name: str, text: bytes | None) -> Side:
 
 
 def _exported(name: str) -> Manifest:
-    services = load(name)
     try:
-        return export_manifest(*services)
+        return exported(load(name))
     except ManifestError as error:
         raise ManifestError(each.within(f"'{name}'") for each in error.problems) from None
 
