@@ -10,7 +10,7 @@ from purista.shade import Scale, scale
 from purista.svg import Markup, box, counted, element, words
 
 HEIGHT: Final = 208
-_LEFT: Final = 44
+_LEFT: Final = 40
 _TOP: Final = 56
 _PITCH: Final = 20
 _SIZE: Final = 17

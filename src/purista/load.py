@@ -18,7 +18,7 @@ from purista import firetimes
 from purista.clockchange import clock_text
 from purista.contract import Schedule
 from purista.expression import Cron
-from purista.zone import Transition, zone_of
+from purista.zone import zone_of
 
 QUARTERS: Final = 96
 """A day has so many quarters of an hour."""
@@ -92,7 +92,7 @@ class Load:
     """What many schedules do on some days.
 
     ``schedules`` are in the order of their ids. ``peaks`` has the busiest minute of any day for each
-    quarter of an hour, None where nothing is due. ``changes`` says which clocks change on which days.
+    quarter of an hour, None where nothing is due. ``changes`` says whose clocks change, by the number of the day.
     """
 
     days: Days
@@ -143,8 +143,30 @@ def load(schedules: Iterable[Schedule], days: Days) -> Load:
     )
 
 
+class Jump(NamedTuple):
+    """A change of a zone's clock, on the zone's own wall clock: naive times, and the day of the first.
+
+    ``after`` is the later one where local times are left out, the earlier one where they come twice.
+    """
+
+    day: int
+    before: datetime
+    after: datetime
+
+
+def jumps(timezone: str, days: Days) -> Iterator[Jump]:
+    """Yield the changes of a zone's clock that leave out or repeat a time of one of the days."""
+    for change in firetimes.transitions(timezone, days.start - _WIDE, days.end + _WIDE):
+        before = change.instant.replace(tzinfo=None) + change.offset_before
+        after = before + change.change
+        day = (min(before, after).date() - days.first).days
+        if 0 <= day < days.count:
+            yield Jump(day, before, after)
+
+
 _TICK: Final = timedelta(microseconds=1)
 _MINUTE: Final = timedelta(minutes=1)
+_WIDE: Final = timedelta(days=2)
 _MINUTES_OF_QUARTER: Final = 15
 _MANY_ZONES: Final = 4
 
@@ -228,15 +250,10 @@ def _changes(schedules: Iterable[Schedule], days: Days) -> dict[int, tuple[str, 
     zones = {one.timezone for one in schedules if isinstance(one.expression, Cron)}
     found: dict[int, list[str]] = defaultdict(list)
     for zone in sorted(zones | {days.timezone}):
-        for change in firetimes.transitions(zone, days.start, days.end):
-            index = (days.local(change.instant).date() - days.first).days
-            found[index].append(f"{zone}: {_jump(change)}")
+        for jump in jumps(zone, days):
+            words = f"{clock_text(jump.before)} becomes {clock_text(jump.after)}"
+            found[jump.day].append(f"{zone}: {words}")
     return {index: tuple(_few(texts)) for index, texts in sorted(found.items())}
-
-
-def _jump(change: Transition) -> str:
-    before = change.instant.replace(tzinfo=None) + change.offset_before
-    return f"{clock_text(before)} becomes {clock_text(before + change.change)}"
 
 
 def _few(texts: list[str]) -> Iterator[str]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from itertools import groupby
 from typing import Final
 
-from purista import firetimes
 from purista.caption import expression_text, target_text
 from purista.clockchange import clock_text
-from purista.load import QUARTERS, Days, Load, Peak, ScheduleLoad
+from purista.load import QUARTERS, Days, Load, Peak, ScheduleLoad, jumps
 from purista.svg import Markup, box, counted, element, number, words
 
 MOST_ROWS: Final = 40
@@ -265,15 +264,12 @@ def _band_boxes(load: Load, height: float) -> Iterator[Markup]:
 def _bands(load: Load) -> dict[tuple[float, float], list[str]]:
     """Return the hours of the day that a clock change of the zone leaves out or repeats."""
     found: dict[tuple[float, float], list[str]] = {}
-    days = load.days
-    for change in firetimes.transitions(days.timezone, days.start, days.end):
-        wall = change.instant.replace(tzinfo=None) + change.offset_before
-        word = "leaves out" if change.change > timedelta(0) else "repeats"
-        low, high = sorted((wall, wall + change.change))
-        text = f"{wall:%a %Y-%m-%d}: the clock {word} {clock_text(low)} to {clock_text(high)}"
-        start = (low - low.replace(hour=0, minute=0, second=0)) / _HOUR
-        length = min((high - low) / _HOUR, 24)
-        for part in _within_day(start, start + length):
+    for jump in jumps(load.days.timezone, load.days):
+        low, high = sorted((jump.before, jump.after))
+        word = "leaves out" if low == jump.before else "repeats"
+        text = f"{low:%a %Y-%m-%d}: the clock {word} {clock_text(low)} to {clock_text(high)}"
+        start = (low - datetime.combine(low, time())) / _HOUR
+        for part in _within_day(start, start + (high - low) / _HOUR):
             found.setdefault(part, []).append(text)
     return found
 
