@@ -78,8 +78,12 @@ def test_all_mistakes_are_reported_at_once_with_place_and_remedy():
         jitter=30,
         start_at=datetime(2027, 1, 1),
         dst_gap="jump",
+        payload={"cycle_id": "{nominal_tme}"},
+        idempotency_key="payload.cycle",
     )
-    assert len(found) == 7
+    assert len(found) == 9
+    assert any("payload.cycle_id: " in text and "nominal_time" in text for text in found)
+    assert any("idempotency_key: " in text for text in found)
     assert all(text.startswith("schedule 'Billing.v1.monthly': ") for text in found)
     assert any("timezone: unknown time zone 'Europe/Berln'" in text for text in found)
     assert any("did you mean 'Europe/Berlin'?" in text for text in found)

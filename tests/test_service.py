@@ -73,7 +73,7 @@ def test_every_mistake_of_a_declaration_is_reported_at_once():
     with pytest.raises(ContractError) as caught:
         billing.schedule("a/b").emit_event(queue, **options)  # type: ignore[call-overload]
     found = texts(caught.value)
-    assert len(found) == len(set(found)) == 6
+    assert len(found) == len(set(found)) == 7
     place = "schedule 'Billing.v1.a/b': "
     assert all(text.startswith(place) for text in found)
     parts = [text.removeprefix(place).split(":")[0] for text in found]
@@ -83,6 +83,7 @@ def test_every_mistake_of_a_declaration_is_reported_at_once():
         "jitter",
         "missed_run_policy",
         "name",
+        "payload",
         "time_zone",
     ]
     assert "did you mean 'timezone'?" in str(caught.value)

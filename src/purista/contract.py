@@ -276,11 +276,13 @@ class Schedule:
 
     def __post_init__(self) -> None:
         problems = list(_schedule_problems(self))
+        samples = [_PLAIN_SAMPLE]
         if not problems:
             self._normalise()
-            problems = [*_time_problems(self), *_payload_problems(self)]
-            object.__setattr__(self, "payload", _copied(self.payload, problems))
+            problems, samples = list(_time_problems(self)), _samples(self)
+        problems += _payload_problems(self, samples)
         raise_if(problems, within=f"schedule '{self.id}'")
+        object.__setattr__(self, "payload", copy.deepcopy(self.payload))
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -533,11 +535,6 @@ def _hint_problems(hints: object) -> Iterator[Problem]:
         yield Problem("provider_hints", "holds what JSON cannot say", "use texts, numbers, lists")
 
 
-def _copied(template: Any, problems: list[Problem]) -> Any:
-    """Return a copy of a template that was found to be right; it is not too deep then."""
-    return template if problems else copy.deepcopy(template)
-
-
 def _time_problems(schedule: Schedule) -> Iterator[Problem]:
     if schedule.start_at is None and schedule.end_at is None and not schedule.exclude:
         return
@@ -548,20 +545,24 @@ def _time_problems(schedule: Schedule) -> Iterator[Problem]:
         yield Problem("expression", message, "widen the bounds or exclude less")
 
 
-def _payload_problems(schedule: Schedule) -> Iterator[Problem]:
-    schema = schedule.target.schema
+def _payload_problems(schedule: Schedule, samples: list[Slot]) -> Iterator[Problem]:
+    schema = getattr(schedule.target, "schema", None)
+    if schema is None:
+        return
     broken = list(json_problems(schedule.payload, "payload"))
     if broken:
         yield from broken
-        return
-    yield from payload.template_problems(schedule.payload, schema, _samples(schedule), "payload")
+    else:
+        yield from payload.template_problems(schedule.payload, schema, samples, "payload")
     if schedule.idempotency_key is not None:
         yield from payload.key_problems(schedule.idempotency_key, schema, "idempotency_key")
 
 
 def _samples(schedule: Schedule) -> list[Slot]:
+    if any(json_problems(schedule.payload)):
+        return [_PLAIN_SAMPLE]
     nominal = schedule.next_after(SAMPLE_INSTANT) or schedule.previous_before(SAMPLE_INSTANT)
-    return [schedule.slot(nominal or SAMPLE_INSTANT, "00000000-0000-8000-8000-000000000000")]
+    return [schedule.slot(nominal or SAMPLE_INSTANT, _PLAIN_SAMPLE.run_id)]
 
 
 def _set_message(
@@ -583,6 +584,16 @@ def _set_message(
     object.__setattr__(message, "service_name", service_name)
     object.__setattr__(message, "service_version", service_version)
     object.__setattr__(message, "external", external)
+
+
+_PLAIN_SAMPLE = Slot(
+    nominal_time=SAMPLE_INSTANT,
+    previous_nominal_time=SAMPLE_INSTANT - timedelta(days=31),
+    timezone="UTC",
+    schedule_id="service.v1.name",
+    run_id="00000000-0000-8000-8000-000000000000",
+)
+"""Stands in where a schedule's own times cannot be asked for."""
 
 
 def _schema(schema: Any) -> Schema[Any]:
