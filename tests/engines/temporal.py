@@ -1,0 +1,155 @@
+"""The real development server of Temporal, and when it says that a schedule is due.
+
+`temporal_server` starts it without its web page, keeps everything in memory and in a temporary
+folder, and stops it by its process id. `fires` creates a paused schedule, asks
+``ListScheduleMatchingTimes`` and deletes it; no workflow ever runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import temporalio.client
+from google.protobuf.json_format import ParseDict
+from temporalio.api.common.v1 import WorkflowType
+from temporalio.api.schedule.v1 import Schedule, ScheduleAction, ScheduleSpec, ScheduleState
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import (
+    CreateScheduleRequest,
+    DeleteScheduleRequest,
+    ListScheduleMatchingTimesRequest,
+)
+from temporalio.client import Client
+
+BINARY = Path(sys.executable).with_name("temporal")
+NAMESPACE = "default"
+PAGE = 1000
+"""The server returns at most so many times, and does not say that there are more."""
+
+ACTION = ScheduleAction(
+    start_workflow=NewWorkflowExecutionInfo(
+        workflow_id="never-run",
+        workflow_type=WorkflowType(name="NeverRun"),
+        task_queue=TaskQueue(name="nobody"),
+    )
+)
+
+Spec = ScheduleSpec | temporalio.client.ScheduleSpec | Mapping[str, Any]
+"""A message, the client's own value, or a document in the JSON form of protocol buffers."""
+
+
+@asynccontextmanager
+async def temporal_server() -> AsyncIterator[Client]:
+    """Start a server on a free port; yield a client that is connected to it."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="purista-temporal-") as folder:
+        process = _started(port, Path(folder))
+        try:
+            yield await _connected(f"127.0.0.1:{port}", process)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+async def fires(client: Client, spec: Spec, *, start: datetime, end: datetime) -> list[datetime]:
+    """Return the due times from ``start`` to ``end``, both included, in UTC.
+
+    Raise ``temporalio.service.RPCError`` with the server's own words where it refuses the spec.
+    """
+    schedule = f"asked-{uuid4()}"
+    await _create(client, schedule, _message(spec))
+    try:
+        return await _matching(client, schedule, start, end)
+    finally:
+        await client.workflow_service.delete_schedule(
+            DeleteScheduleRequest(namespace=NAMESPACE, schedule_id=schedule)
+        )
+
+
+async def _matching(
+    client: Client, schedule: str, start: datetime, end: datetime
+) -> list[datetime]:
+    """Ask page by page: the server counts from after ``start``, in whole seconds."""
+    found: list[datetime] = []
+    request = ListScheduleMatchingTimesRequest(namespace=NAMESPACE, schedule_id=schedule)
+    request.start_time.FromDatetime(start - timedelta(microseconds=1))
+    request.end_time.FromDatetime(end)
+    while True:
+        answer = await client.workflow_service.list_schedule_matching_times(request)
+        found.extend(instant.ToDatetime(UTC) for instant in answer.start_time)
+        if len(answer.start_time) < PAGE:
+            return found
+        request.start_time.CopyFrom(answer.start_time[-1])
+
+
+async def _create(client: Client, schedule: str, spec: ScheduleSpec) -> None:
+    await client.workflow_service.create_schedule(
+        CreateScheduleRequest(
+            namespace=NAMESPACE,
+            schedule_id=schedule,
+            request_id=schedule,
+            schedule=Schedule(spec=spec, action=ACTION, state=ScheduleState(paused=True)),
+        )
+    )
+
+
+def _message(spec: Spec) -> ScheduleSpec:
+    if isinstance(spec, ScheduleSpec):
+        return spec
+    if isinstance(spec, temporalio.client.ScheduleSpec):
+        return spec._to_proto()
+    return ParseDict(dict(spec), ScheduleSpec())
+
+
+def _started(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    command: list[str | Path] = [
+        BINARY,
+        "server",
+        "start-dev",
+        "--headless",
+        "--log-level",
+        "error",
+    ]
+    command += ["--ip", "127.0.0.1", "--port", str(port)]
+    environment = {"HOME": str(folder), "TZ": "UTC"}
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def _connected(address: str, process: subprocess.Popen[bytes]) -> Client:
+    """Wait until the server answers and has its namespace."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client = await Client.connect(address, namespace=NAMESPACE)
+            await _try(client)
+        except RuntimeError:
+            await asyncio.sleep(0.05)
+        else:
+            return client
+    raise RuntimeError(f"Temporal's server did not start; its exit code: {process.poll()}")
+
+
+async def _try(client: Client) -> None:
+    """Ask for one time; the parts of the server come up one after the other."""
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    await fires(client, {"interval": [{"interval": "60s"}]}, start=now, end=now)
