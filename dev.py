@@ -51,7 +51,15 @@ def test(arguments):
 
 
 def coverage_arguments():
-    return ["-q", "--cov", "--cov-report=term-missing:skip-covered"]
+    return [
+        "-q",
+        "-n",
+        "auto",
+        "--dist",
+        "loadfile",
+        "--cov",
+        "--cov-report=term-missing:skip-covered",
+    ]
 
 
 def contract_coverage():

@@ -5,7 +5,9 @@
     PuristaError
     ├── ContractError          a declaration is wrong; carries every problem found (a ValueError too)
     │   ├── ExpressionError    a Cron, Every or Once is wrong
-    │   └── ManifestError      a manifest is wrong
+    │   ├── ManifestError      a manifest is wrong
+    │   └── SettingsError      purista.toml is wrong
+    ├── PortabilityError       a scheduler would not do what a contract says (a ValueError too)
     ├── PayloadError           a payload does not fit its schema (a ValueError too)
     ├── TriggerError           a trigger is malformed (a ValueError too)
     ├── CommandError           what the caller of a command can get
@@ -74,6 +76,29 @@ class ExpressionError(ContractError):
 
 class ManifestError(ContractError):
     """A manifest that cannot be read: broken JSON, wrong fields, or a newer major version."""
+
+
+class SettingsError(ContractError):
+    """Deployment settings that are missing or wrong; carries every mistake."""
+
+
+class PortabilityError(PuristaError, ValueError):
+    """A scheduler would not do what contracts say, and nobody has accepted that.
+
+    ``findings`` holds each difference; the message names every one.
+    """
+
+    findings: tuple[Any, ...]
+
+    def __init__(self, scheduler: str, findings: Iterable[Any]) -> None:
+        self.scheduler = scheduler
+        self.findings = tuple(findings)
+        count = len(self.findings)
+        lines = [f"{scheduler}: {count} finding{'' if count == 1 else 's'}:"]
+        super().__init__("\n".join([*lines, *(f"  - {each}" for each in self.findings)]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.scheduler, self.findings)
 
 
 class PayloadError(PuristaError, ValueError):

@@ -43,6 +43,7 @@ __all__ = [
     "contains",
     "count_between",
     "next_after",
+    "offset_at",
     "previous_before",
     "transitions",
     "zone_names",
@@ -155,6 +156,11 @@ def transitions(timezone: str | ZoneInfo, start: datetime, end: datetime) -> Ite
     """Yield the zone's changes of offset from ``start`` to ``end``, both inclusive, lazily."""
     first, last = _window(start, end)
     return transitions_between(zone_of(timezone), first, last)
+
+
+def offset_at(timezone: str | ZoneInfo, instant: datetime) -> timedelta:
+    """Return how far the zone is ahead of UTC at ``instant``."""
+    return offsets_of(zone_of(timezone)).span(_utc("instant", instant)).offset
 
 
 _EXPRESSIONS: Final = (Cron, Every, Once)

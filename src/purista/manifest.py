@@ -13,7 +13,7 @@ from typing import Any
 
 from purista.entry import schedule_entry, service_entry
 from purista.errors import ManifestError, Problem
-from purista.meaning import SchemaMeaning, fingerprint, fingerprint_of_schedule, meaning_of_schema
+from purista.meaning import fingerprint, fingerprint_of_schedule, remembering
 from purista.reading import MANIFEST_VERSION, read_manifest
 from purista.rebuilding import rebuilt
 from purista.service import Service
@@ -112,7 +112,7 @@ def export_manifest(
     }
     document |= {"title": title} if title is not None else {}
     document |= {"version": version} if version is not None else {}
-    meaning = _remembering()
+    meaning = remembering()
     for service in sorted(given, key=lambda each: (each.name, each.version)):
         try:
             document["services"].append(service_entry(service))
@@ -161,15 +161,3 @@ def _tzdata_version() -> str:
     from importlib import import_module
 
     return str(import_module("tzdata").IANA_VERSION)
-
-
-def _remembering() -> SchemaMeaning:
-    """Return ``meaning_of_schema`` for documents that live as long as what it returns."""
-    known: dict[int, Any] = {}
-
-    def meaning(document: Mapping[str, Any]) -> Any:
-        if id(document) not in known:
-            known[id(document)] = meaning_of_schema(document)
-        return known[id(document)]
-
-    return meaning

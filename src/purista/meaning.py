@@ -139,6 +139,18 @@ _VALUES = frozenset({"default", "const"})
 _UNORDERED = frozenset({"required", "enum", "type"})
 
 
+def remembering() -> SchemaMeaning:
+    """Return ``meaning_of_schema`` that remembers its answers, and the documents they are about."""
+    known: dict[int, tuple[Mapping[str, Any], Any]] = {}
+
+    def meaning(document: Mapping[str, Any]) -> Any:
+        if id(document) not in known:
+            known[id(document)] = (document, meaning_of_schema(document))
+        return known[id(document)][1]
+
+    return meaning
+
+
 class _Schemas:
     """Reads schemas of one document; a definition is known by when it was first met."""
 

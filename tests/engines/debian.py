@@ -22,6 +22,9 @@ CACHE = Path(__file__).resolve().parents[2] / ".venv" / "engines"
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _PROOFS = {
+    "busybox": "busybox",
+    "curl": "curl",
+    "dash": "dash",
     "debian-archive-keyring": str(_KEYRING),
     "gcc": "gcc",
     "golang-github-robfig-cron-dev": "/usr/share/gocode/src/github.com/robfig/cron/parser.go",

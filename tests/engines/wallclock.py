@@ -2,10 +2,11 @@
 
 A Go program reads the time in user space, with the ``clock_gettime`` of the vDSO (vdso(7)), so that
 neither ``LD_PRELOAD`` nor a trace of system calls reaches it. But each process has a vDSO of its own,
-and its parent may write there as a debugger does (proc_pid_mem(5)). `WallClock` puts a few
-instructions in its place: they ask the kernel, and replace the answer for ``CLOCK_REALTIME`` by the
-second that stands in a slot behind them, unless that is zero. Timers are left alone: they use the
-monotonic clock. Linux on x86-64 only.
+and its parent may write there as a debugger does (proc_pid_mem(5)). `WallClock` lets it jump to a few
+instructions in the place of ``gettimeofday``, which Go never calls: they ask the kernel, and replace the
+answer for ``CLOCK_REALTIME`` by the second that stands in a slot behind them, unless that is zero. A
+thread that a signal interrupted in the midst of the old function finds all but its first five bytes as
+they were. Timers are left alone: they use the monotonic clock. Linux on x86-64 only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 SLOT = 64
+JUMP = 5
 INSTRUCTIONS = b"".join(
     [
         b"\xb8\xe4\x00\x00\x00",  # mov eax, 228 (clock_gettime)
@@ -43,16 +45,17 @@ class WallClock:
             raise RuntimeError("the clock of a process can be set on Linux on x86-64 only")
         self._pid = pid
         self._memory = Path(f"/proc/{pid}/mem").open("r+b", buffering=0)  # noqa: SIM115
-        self._function = self._address_of(b"__vdso_clock_gettime")
+        self._function = self._address_of(b"__vdso_clock_gettime", least=JUMP)
+        self._place = self._address_of(b"__vdso_gettimeofday", least=SLOT + 8)
         self._replace_function()
 
     def set(self, instant: datetime) -> None:
         """Let the clock stand at the whole second of ``instant``."""
-        self._write(self._function + SLOT, struct.pack("<q", int(instant.timestamp())))
+        self._write(self._place + SLOT, struct.pack("<q", int(instant.timestamp())))
 
     def release(self) -> None:
         """Let the process see the real time again."""
-        self._write(self._function + SLOT, bytes(8))
+        self._write(self._place + SLOT, bytes(8))
 
     def close(self) -> None:
         self._memory.close()
@@ -61,8 +64,8 @@ class WallClock:
         self._memory.seek(address)
         self._memory.write(data)
 
-    def _address_of(self, symbol: bytes) -> int:
-        """Find a dynamic symbol of the vDSO, an ELF image (elf(5)) in the process's memory."""
+    def _address_of(self, symbol: bytes, *, least: int) -> int:
+        """Find a function of the vDSO, an ELF image (elf(5)), that takes at least so many bytes."""
         maps = Path(f"/proc/{self._pid}/maps").read_text()
         vdso = re.search(r"^(\w+)-(\w+) .*\[vdso\]$", maps, re.MULTILINE)
         assert vdso is not None, "the process has no vDSO"
@@ -79,21 +82,22 @@ class WallClock:
         symbols = next(section for section in sections if section[1] == 11)  # SHT_DYNSYM
         names = sections[symbols[6]][4]
         for at in range(symbols[4], symbols[4] + symbols[5], 24):
-            name, _, _, _, value, _ = struct.unpack_from("<IBBHQQ", image, at)
-            if image.startswith(symbol + b"\0", names + name):
+            name, _, _, _, value, length = struct.unpack_from("<IBBHQQ", image, at)
+            if image.startswith(symbol + b"\0", names + name) and length >= least:
                 return begin + int(value)
-        raise LookupError(f"the vDSO has no {symbol!r}")
+        raise LookupError(f"the vDSO has no {symbol!r} of {least} bytes")
 
     def _replace_function(self) -> None:
-        """Write the instructions while no thread is inside of them."""
-        code = INSTRUCTIONS.ljust(SLOT, b"\x90") + bytes(8)
-        inside = range(self._function, self._function + len(code))
+        """Write the jump while no thread is at it."""
+        self._write(self._place, INSTRUCTIONS.ljust(SLOT, b"\x90") + bytes(8))
+        jump = b"\xe9" + struct.pack("<i", self._place - self._function - JUMP)
+        inside = range(self._function, self._function + JUMP)
         for _ in range(100):
             os.kill(self._pid, signal.SIGSTOP)
             try:
                 _wait_until_stopped(self._pid)
                 if not any(counter in inside for counter in _program_counters(self._pid)):
-                    self._write(self._function, code)
+                    self._write(self._function, jump)
                     return
             finally:
                 os.kill(self._pid, signal.SIGCONT)

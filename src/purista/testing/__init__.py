@@ -4,6 +4,7 @@ from purista.testing.event_bridge_suite import EventBridgeSuite
 from purista.testing.ledger_suite import LedgerSuite
 from purista.testing.manual_clock import ManualClock
 from purista.testing.queue_bridge_suite import QueueBridgeSuite
+from purista.testing.scheduler_suite import SchedulerSuite
 from purista.testing.service_harness import Harness, HarnessRun, harness
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "LedgerSuite",
     "ManualClock",
     "QueueBridgeSuite",
+    "SchedulerSuite",
 ]

@@ -1,0 +1,288 @@
+"""The module that Temporal's workers run: the workflow that carries a trigger, and ``apply``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from purista.cloudevent import TYPE
+from purista.compiling import MARKER
+
+WORKFLOW: Final = "PuristaTrigger"
+"""The type of the workflow that carries a trigger."""
+
+
+def worker_text(
+    url: str,
+    *,
+    polled: Iterable[tuple[str, str]],
+    bearer: str | None,
+    bearers: Mapping[str, str | None],
+) -> str:
+    """Return the source of the module.
+
+    ``url`` is where triggers are posted, ``polled`` are namespaces with their task queues, ``bearer`` is
+    the environment variable that holds the bearer token, ``bearers`` that of schedules with another.
+    """
+    return _SOURCE % {
+        "url": json.dumps(url),
+        "polled": ", ".join(
+            f"({json.dumps(one)}, {json.dumps(two)})" for one, two in sorted(polled)
+        ),
+        "bearer": _literal(bearer),
+        "bearers": ", ".join(f"{_literal(one)}: {_literal(two)}" for one, two in bearers.items()),
+        "workflow": json.dumps(WORKFLOW),
+        "marker": json.dumps(MARKER),
+        "type": json.dumps(TYPE),
+    }
+
+
+def _literal(value: str | None) -> str:
+    return "None" if value is None else json.dumps(value)
+
+
+_SOURCE: Final = '''\
+"""Carries the triggers of Temporal Schedules to the ingress of purista. Generated; do not edit.
+
+It needs Python 3.11 and temporalio.
+
+    python purista_schedules.py apply schedules   creates or updates the Schedules of a folder
+    python purista_schedules.py worker            runs the worker until it is stopped
+
+The address of the Temporal service, and its credentials, are taken from where Temporal\'s own tools
+take them: TEMPORAL_ADDRESS, TEMPORAL_API_KEY, TEMPORAL_TLS, ... or its configuration file.
+A Schedule that purista did not make is left alone. What people changed by hand, a pause too, is set
+back to what the contract says.
+"""
+
+import asyncio
+import email.utils
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+URL = %(url)s
+POLLED: list[tuple[str, str]] = [%(polled)s]
+"""Namespaces and task queues."""
+
+BEARER: str | None = %(bearer)s
+"""The environment variable that holds the bearer token; the token itself stands nowhere."""
+
+BEARERS: dict[str, str | None] = {%(bearers)s}
+"""Schedules that have another one."""
+
+SCHEDULED = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RETRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(minutes=1),
+)
+
+
+@dataclass
+class Slots:
+    """What a Schedule tells its workflow: whose slots, on which grid, and how long to try."""
+
+    schedule: str
+    fingerprint: str
+    period: int
+    phase: int
+    seconds: int
+
+
+@workflow.defn(name=%(workflow)s)
+class PuristaTrigger:
+    """Sends the trigger of one slot, and ends when the ingress has answered."""
+
+    @workflow.run
+    async def run(self, slots: Slots) -> int:
+        event = {
+            "specversion": "1.0",
+            "type": %(type)s,
+            "source": "temporal/" + workflow.info().namespace,
+            "subject": slots.schedule,
+            "puristafingerprint": slots.fingerprint,
+        }
+        at = self.slot(slots)
+        if at is None:
+            event["puristamanual"] = "true"
+            event["id"] = slots.schedule + "/" + workflow.info().run_id
+        else:
+            event["time"] = at.strftime("%%Y-%%m-%%dT%%H:%%M:%%SZ")
+            event["id"] = slots.schedule + "/" + event["time"]
+        return await workflow.execute_activity(
+            send_trigger,
+            event,
+            start_to_close_timeout=timedelta(minutes=1),
+            schedule_to_close_timeout=timedelta(seconds=slots.seconds),
+            retry_policy=RETRIES,
+        )
+
+    def slot(self, slots: Slots) -> datetime | None:
+        """Return the nominal time; None where a person started the run."""
+        at = workflow.info().typed_search_attributes.get(SCHEDULED)
+        if at is None:
+            return None
+        at = at.astimezone(UTC)
+        off_grid = ((at - EPOCH) // timedelta(seconds=1) - slots.phase) %% slots.period
+        return None if off_grid else at
+
+
+@activity.defn(name="PuristaSendTrigger")
+def send_trigger(event: dict[str, str]) -> int:
+    """Post a trigger; what another try can mend is tried again, when the ingress says."""
+    headers = {"Content-Type": "application/cloudevents+json", "User-Agent": "purista"}
+    bearer = BEARERS.get(event["subject"], BEARER)
+    if bearer is not None:
+        headers["Authorization"] = "Bearer " + os.environ[bearer]
+    data = json.dumps(event).encode()
+    request = urllib.request.Request(URL, data=data, headers=headers, method="POST")
+    try:
+        with opener().open(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refused:
+        with refused:
+            raise ApplicationError(
+                "the ingress answered " + str(refused.code),
+                type="Refused",
+                non_retryable=refused.code < 500 and refused.code not in (408, 429),
+                next_retry_delay=delay_of(refused.headers.get("Retry-After")),
+            ) from None
+
+
+def delay_of(text: str | None) -> timedelta | None:
+    """Return what a Retry-After header says, which is seconds or a date (RFC 9110, 10.2.3)."""
+    if not text:
+        return None
+    try:
+        if not text.isdigit():
+            return within(email.utils.mktime_tz(email.utils.parsedate_tz(text)) - time.time())
+        return within(float(text))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def within(seconds: float) -> timedelta:
+    """Return a delay that the service takes; at most a day."""
+    return timedelta(seconds=min(max(seconds, 0.001), 86400))
+
+
+def opener() -> urllib.request.OpenerDirector:
+    """Return what sends requests; a redirect is an error, as the token is for the ingress alone."""
+
+    # Inside of a function: the workflow sandbox lets no module derive from this class.
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    return urllib.request.build_opener(NoRedirect)
+
+
+async def apply(client: Client, folder: Path) -> list[str]:
+    """Create or update the Schedules whose requests are in a folder; return their ids."""
+    from google.protobuf.json_format import ParseDict
+    from temporalio.api.workflowservice.v1 import CreateScheduleRequest
+    from temporalio.service import RPCError, RPCStatusCode
+
+    applied = []
+    for document in documents(folder):
+        wanted = ParseDict(document, CreateScheduleRequest())
+        wanted.identity, wanted.request_id = "purista", str(uuid.uuid4())
+        try:
+            await client.workflow_service.create_schedule(wanted)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.ALREADY_EXISTS:
+                raise
+            await update(client, wanted)
+        applied.append(wanted.schedule_id)
+    return applied
+
+
+def documents(folder: Path) -> list[Any]:
+    """Read the JSON files of a folder."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+async def update(client: Client, wanted: Any) -> None:
+    """Update a Schedule that is there; raise RuntimeError if its marker is not ours."""
+    from temporalio.api.workflowservice.v1 import DescribeScheduleRequest, UpdateScheduleRequest
+
+    place = {"namespace": wanted.namespace, "schedule_id": wanted.schedule_id}
+    found = await client.workflow_service.describe_schedule(DescribeScheduleRequest(**place))
+    marker = %(marker)s
+    if found.memo.fields[marker].data != wanted.memo.fields[marker].data:
+        raise RuntimeError("Schedule " + wanted.schedule_id + " is none of purista\'s: left alone")
+    await client.workflow_service.update_schedule(
+        UpdateScheduleRequest(
+            **place,
+            schedule=wanted.schedule,
+            conflict_token=found.conflict_token,
+            identity=wanted.identity,
+            request_id=wanted.request_id,
+        )
+    )
+
+
+async def connect(namespace: str) -> Client:
+    """Connect as Temporal\'s own tools do."""
+    from temporalio.envconfig import ClientConfig
+
+    options: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
+    return await Client.connect(**{**options, "namespace": namespace})
+
+
+def worker(client: Client, task_queue: str, executor: ThreadPoolExecutor) -> Worker:
+    """Return a worker that carries triggers."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[PuristaTrigger],
+        activities=[send_trigger],
+        activity_executor=executor,
+        max_concurrent_activities=32,
+    )
+
+
+async def work() -> None:
+    """Run a worker for each task queue until one of them fails."""
+    with ThreadPoolExecutor(32) as executor:
+        workers = [worker(await connect(each), queue, executor) for each, queue in POLLED]
+        await asyncio.gather(*(each.run() for each in workers))
+
+
+async def main(arguments: list[str]) -> int:
+    """Do what the command line says."""
+    if arguments[:1] == ["apply"] and len(arguments) == 2:
+        client = await connect(POLLED[0][0])
+        for schedule in await apply(client, Path(arguments[1])):
+            sys.stdout.write(schedule + "\\n")
+    elif arguments == ["worker"]:
+        await work()
+    else:
+        sys.stderr.write(str(__doc__))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    code = asyncio.run(main(sys.argv[1:]))
+    sys.stdout.flush()
+    os._exit(code)  # Threads of the SDK may call into Python while it ends, which aborts the process.
+'''

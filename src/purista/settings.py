@@ -1,0 +1,147 @@
+"""Deployment settings: what differs between installations and is no part of a contract.
+
+Read from ``purista.toml``: a table ``[ingress]`` for all, and one table for each scheduler. Secrets are
+referred to, never held. See ``docs/settings.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from purista.contract import near
+from purista.errors import Problem, SettingsError
+
+FILE = "purista.toml"
+"""The file that holds the settings, in the folder in which the command is run."""
+
+
+class Settings(BaseModel):
+    """A table of settings; unknown names are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # its text holds what was written
+        host = None
+    if host is None or parts.scheme not in {"http", "https"}:
+        raise ValueError("write an http or https address, such as https://triggers.example.com")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise ValueError("write the address alone: no user, password, query or fragment")
+    if not _URL.fullmatch(url):
+        raise ValueError("write spaces, quotes and letters beyond ASCII as %20 and the like")
+    return url.rstrip("/")
+
+
+_URL = re.compile(r"[A-Za-z0-9._~:/@!$&'()*+,;=%\[\]-]+")
+"""The characters of a URI (RFC 3986, appendix A), but for a query and a fragment."""
+
+Url = Annotated[str, AfterValidator(_checked_url)]
+"""An address without secrets; a slash at the end is cut off."""
+
+
+class IngressSettings(Settings):
+    """The table ``[ingress]``: where triggers go, and how the ingress is run.
+
+    ``url`` is the ingress's address; triggers are posted to ``<url>/triggers``. ``recovery`` is that
+    of ``Ingress``: with ``ingress`` it fills what was missed when the next trigger comes.
+    """
+
+    url: Url = "http://127.0.0.1:8080"
+    recovery: Literal["scheduler", "ingress"] = "scheduler"
+
+    @property
+    def triggers_url(self) -> str:
+        """Where a trigger is posted."""
+        return f"{self.url}/triggers"
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(
+    document: Mapping[str, Any], models: Mapping[str, type[Settings]]
+) -> dict[str, Settings]:
+    """Return the settings of the tables that ``models`` names, and of ``ingress``.
+
+    Tables that ``models`` does not name are left alone; ``table_problems`` tells wrong names. Raises
+    ``SettingsError`` with every mistake at once.
+    """
+    wanted: dict[str, type[Settings]] = {"ingress": IngressSettings, **models}
+    found: dict[str, Settings] = {}
+    problems: list[Problem] = []
+    for table, model in wanted.items():
+        given = document.get(table, {})
+        if not isinstance(given, Mapping):
+            problems.append(Problem(f"{FILE}: {table}", "it is no table", f"write [{table}]"))
+            continue
+        try:
+            found[table] = model.model_validate(given)
+        except ValidationError as error:
+            problems += _problems(table, model, error)
+    if problems:
+        raise SettingsError(problems)
+    return found
+
+
+def table_problems(document: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[Problem]:
+    """Say which tables of a settings file have a name that means nothing."""
+    names = {"ingress", *known}
+    for table in sorted(set(document).difference(names)):
+        yield Problem(f"{FILE}: {table}", "no such table", near(table, names))
+
+
+def _problems(table: str, model: type[Settings], error: ValidationError) -> Iterator[Problem]:
+    for each in error.errors(include_input=False, include_url=False):
+        path = ".".join(str(part) for part in each["loc"])
+        place = f"{FILE}: {table}.{path}" if path else f"{FILE}: {table}"
+        fields, name = _fields_at(model, each["loc"]), path.rpartition(".")[2]
+        if each["type"] == "extra_forbidden":
+            yield Problem(place, "no such setting", near(name, fields))
+        elif each["type"] == "missing":
+            yield Problem(place, "it is missing", _remedy(fields, name))
+        elif each["type"] == "union_tag_invalid":  # its message holds what was written
+            kinds = each["ctx"]
+            message = f"{kinds['discriminator']} should be {kinds['expected_tags']}"
+            yield Problem(place, message, _remedy(fields, name))
+        else:
+            message = each["msg"].removeprefix("Value error, ")
+            yield Problem(place, message, _remedy(fields, name))
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> dict[str, FieldInfo]:
+    """Return the fields of the model, or of each model of a union, to which a path leads."""
+    fields = dict(model.model_fields)
+    for name in path[:-1]:
+        field = fields.get(str(name))
+        if field is not None:  # else it is a tag, which says which model of a union it is
+            models = _models_in(field.annotation)
+            fields = {name: one for each in models for name, one in each.model_fields.items()}
+    return fields
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _remedy(fields: Mapping[str, FieldInfo], name: str) -> str:
+    field = fields.get(name)
+    if field is None or not field.examples:
+        return ""
+    return f"such as {name} = {_toml(field.examples[0])}"
+
+
+def _toml(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
