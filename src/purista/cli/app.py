@@ -18,6 +18,7 @@ from rich.text import Text
 
 from purista import __version__
 from purista.advising import Advice, advice
+from purista.cli.compiling import compile_, report, schedulers
 from purista.cli.demo import play
 from purista.cli.diff import diff
 from purista.cli.explain import explain
@@ -147,6 +148,9 @@ def list_(services: Services, as_json: AsJson = False) -> int:
 app.command("next")(upcoming)
 app.command()(explain)
 app.command()(diff)
+app.command("compile")(compile_)
+app.command()(report)
+app.command()(schedulers)
 
 
 @app.command()

@@ -65,6 +65,17 @@ def cell(text: str) -> str:
     return f"<code>{''.join(map(_character, plain(text)))}</code>"
 
 
+def prose(text: str) -> str:
+    """Return a sentence that stays text: no tag, mention or table cell can be smuggled in.
+
+    >>> print(prose("fires at 02:30, not <b>"))
+    fires at 02:30, not &#60;b&#62;
+    """
+    return "".join(each if each in _PROSE else _character(each) for each in plain(text))
+
+
+_PROSE = frozenset(" :;/()+='-")
+"""Signs that are text wherever they stand in a sentence."""
 _SAFE = re.compile(r"[A-Za-z0-9_.:/*,#?+=-](?:[A-Za-z0-9_.:/*,#?+= -]*[A-Za-z0-9_.:/*,#?+=-])?")
 _ORDINARY = re.compile(r"[A-Za-z0-9 .,]")
 
