@@ -1,0 +1,89 @@
+"""The parts of docs that are made from the code; UPDATE_DOCS=1 writes them anew."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from purista import Cron, Schedule, Service
+from purista.cli.reportmarkdown import report_markdown
+from purista.compiling import default_horizon, request_for
+from purista.matrix import codes_markdown, matrix_markdown, scheduler_markdown
+from purista.report import report
+from purista.schedulers import BUILT_IN, scheduler_named
+
+DOCS = Path(__file__).parents[1] / "docs"
+SCHEDULERS = [scheduler_named(name) for name in BUILT_IN]
+HORIZON = default_horizon(datetime(2027, 1, 1, tzinfo=UTC))
+BLOCK = re.compile(r"(<!-- made: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def naive(expression: str, timezone: str, **options: Any) -> str:
+    """The report of one daily event, on every scheduler."""
+    service = Service("Billing", version="1")
+    event = service.event("billing.due", str)
+    service.schedule("due").emit_event(
+        event, expression=Cron(expression), timezone=timezone, payload="due", **options
+    )
+    return report_of(list(service.schedules.values()))
+
+
+def report_of(schedules: list[Schedule]) -> str:
+    requests = {
+        each.name: request_for(each, {each.name: each.sample}, HORIZON) for each in SCHEDULERS
+    }
+    return report_markdown(report(schedules, SCHEDULERS, requests, HORIZON))
+
+
+def samples() -> str:
+    """The sample settings of every scheduler as TOML."""
+    lines = ["```toml", "[ingress]", 'url = "https://triggers.example.com"', 'recovery = "ingress"']
+    for scheduler in SCHEDULERS:
+        lines += ["", f"[{scheduler.name}]", *toml(scheduler.sample, scheduler.name)]
+    return "\n".join([*lines, "```", ""])
+
+
+def toml(values: Mapping[str, Any], table: str) -> list[str]:
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    lines = [f"{key} = {toml_value(value)}" for key, value in plain.items()]
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{table}.{key}]", *toml(value, f"{table}.{key}")]
+    return lines
+
+
+def toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def tables() -> str:
+    return "\n".join(f"### {each.title}\n\n{scheduler_markdown(each)}" for each in SCHEDULERS)
+
+
+MADE: Mapping[str, Callable[[], str]] = {
+    "matrix": lambda: matrix_markdown(SCHEDULERS),
+    "codes": lambda: codes_markdown(SCHEDULERS),
+    "tables": tables,
+    "settings": samples,
+    "friday the 13th": lambda: naive("0 0 13 * FRI", "UTC"),
+    "berlin at half past two": lambda: naive("30 2 * * *", "Europe/Berlin"),
+}
+
+
+@pytest.mark.parametrize("page", ["portability.md", "schedulers.md", "settings.md"])
+def test_what_docs_show_of_the_code_is_what_the_code_says(page: str):
+    path = DOCS / page
+    text = path.read_text()
+    made = BLOCK.sub(lambda found: f"{found[1]}{MADE[found[2]]()}{found[3]}", text)
+    if os.environ.get("UPDATE_DOCS"):
+        path.write_text(made)
+    assert path.read_text() == made
+    assert BLOCK.search(made)
