@@ -1,13 +1,15 @@
 """The parts of docs that are made from the code; UPDATE_DOCS=1 writes them anew."""
 
+import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from purista import Cron, Schedule, Service
 from purista.cli.reportmarkdown import report_markdown
@@ -15,6 +17,7 @@ from purista.compiling import default_horizon, request_for
 from purista.matrix import codes_markdown, matrix_markdown, scheduler_markdown
 from purista.report import report
 from purista.schedulers import BUILT_IN, scheduler_named
+from purista.settings import Settings, toml_value
 
 DOCS = Path(__file__).parents[1] / "docs"
 SCHEDULERS = [scheduler_named(name) for name in BUILT_IN]
@@ -56,12 +59,44 @@ def toml(values: Mapping[str, Any], table: str) -> list[str]:
     return lines
 
 
-def toml_value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml_value, value))}]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def reference() -> str:
+    """Every setting of every table: what the type of the settings says of itself."""
+    return "\n".join(
+        part for each in SCHEDULERS for part in setting_lines(each.settings, each.name)
+    )
+
+
+def setting_lines(model: type[Settings], table: str) -> Iterator[str]:
+    _, _, words = (inspect.getdoc(model) or "").partition("\n")
+    yield f"### `[{table}]`"
+    yield from ["", words.strip().replace("``", "`"), ""] if words.strip() else [""]
+    yield from (f"- `{name}`: {default_text(field)}" for name, field in model.model_fields.items())
+    yield ""
+    for name, field in model.model_fields.items():
+        for nested in nested_models(field.annotation):
+            kind = nested.model_fields.get("kind")
+            if kind is not None:
+                [word] = get_args(kind.annotation)
+                names = (f"`{each}` ({default_text(found)})" for each, found in named(nested))
+                yield f"`{name}` of kind `{word}`: {', '.join(names)}."
+                yield ""
+
+
+def default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return "optional" if field.default is None else f"`{toml_value(field.default)}`"
+
+
+def nested_models(annotation: Any) -> Iterator[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for each in get_args(annotation):
+        yield from nested_models(each)
+
+
+def named(model: type[Settings]) -> list[tuple[str, FieldInfo]]:
+    return [(name, field) for name, field in model.model_fields.items() if name != "kind"]
 
 
 def tables() -> str:
@@ -73,6 +108,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "codes": lambda: codes_markdown(SCHEDULERS),
     "tables": tables,
     "settings": samples,
+    "reference": reference,
     "friday the 13th": lambda: naive("0 0 13 * FRI", "UTC"),
     "berlin at half past two": lambda: naive("30 2 * * *", "Europe/Berlin"),
 }

@@ -249,6 +249,20 @@ def _expression_options(expression: Expression) -> Iterator[str]:
         yield "expression=once"
 
 
+def missed_finding(schedule: Schedule, since: datetime, message: str, source: str) -> Finding:
+    """Return the finding that a scheduler does not bring back what was missed, as the policy wants it."""
+    option = f"missed_run_policy={schedule.missed_run_policy}"
+    return Finding(
+        code=code_of(option),
+        schedule_id=schedule.id,
+        option=option,
+        message=message,
+        example=example_of(option, schedule, since),
+        remedy="run the ingress with recovery = 'ingress', and say so in purista.toml",
+        source=source,
+    )
+
+
 def outage_text(down: datetime, up: datetime) -> str:
     """Return from when to when something is down, for a dated example."""
     return f"down from {utc_text(down)} to {utc_text(up)}"

@@ -6,6 +6,7 @@ referred to, never held. See ``docs/settings.md``.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -100,6 +101,19 @@ def table_problems(document: Mapping[str, Any], known: Mapping[str, Any]) -> Ite
         yield Problem(f"{FILE}: {table}", "no such table", near(table, names))
 
 
+def toml_value(value: object) -> str:
+    """Return data as a TOML value.
+
+    >>> toml_value({"kind": "sqs", "fifo": False})
+    '{kind = "sqs", fifo = false}'
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {toml_value(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return json.dumps(value) if isinstance(value, str | bool) else str(value)
+
+
 def _problems(table: str, model: type[Settings], error: ValidationError) -> Iterator[Problem]:
     for each in error.errors(include_input=False, include_url=False):
         path = ".".join(str(part) for part in each["loc"])
@@ -140,8 +154,4 @@ def _remedy(fields: Mapping[str, FieldInfo], name: str) -> str:
     field = fields.get(name)
     if field is None or not field.examples:
         return ""
-    return f"such as {name} = {_toml(field.examples[0])}"
-
-
-def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f"such as {name} = {toml_value(field.examples[0])}"

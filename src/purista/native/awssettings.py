@@ -88,7 +88,7 @@ class EventBridgeSettings(Settings):
     """
 
     role_arn: RoleArn
-    target: Target = Field(examples=['{kind = "sqs", queue_arn = "arn:aws:sqs:..."}'])
+    target: Target = Field(examples=[{"kind": "sqs", "queue_arn": "arn:aws:sqs:..."}])
     group: str = Field("purista", pattern=r"^[0-9a-zA-Z-_.]{1,64}$", examples=["billing"])
     create_shared: bool = True
     dead_letter_queue_arn: str | None = Field(

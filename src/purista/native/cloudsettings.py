@@ -43,7 +43,7 @@ class CloudSchedulerSettings(Settings):
         pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", examples=["shop-123456"]
     )
     location: str = Field(pattern=r"^[a-z]+-[a-z]+\d+$", examples=["europe-west3"])
-    target: Target = Field(examples=['{kind = "pubsub", topic = "triggers"}'])
+    target: Target = Field(examples=[{"kind": "pubsub", "topic": "triggers"}])
 
     @property
     def parent(self) -> str:

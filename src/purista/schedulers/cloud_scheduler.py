@@ -37,6 +37,7 @@ from purista.portability import (
     code_of,
     example_of,
     ingress_cells,
+    missed_finding,
     native,
 )
 from purista.slotgrid import grid_of
@@ -197,19 +198,15 @@ def cron_text(cron: Cron) -> str:
 def _recovery_findings(placed: Placed, request: Request) -> Iterator[Finding]:
     """Yield a finding where a run is still worth something after the last try."""
     schedule = placed.schedule
-    option = f"missed_run_policy={schedule.missed_run_policy}"
     if schedule.missed_run_policy == "skip" or request.ingress.recovery == "ingress":
         return
     tried = min(_retry(placed, line, request) for line in placed.cover.lines)
-    yield Finding(
-        code=code_of(option),
-        schedule_id=schedule.id,
-        option=option,
-        message=f"a trigger is tried again {tried.retries} times, for {tried.duration} seconds at most; "
+    yield missed_finding(
+        schedule,
+        request.horizon.start,
+        f"a trigger is tried again {tried.retries} times, for {tried.duration} seconds at most; "
         "what is missed longer than that, or while the job cannot fire, does not come back",
-        example=example_of(option, schedule, request.horizon.start),
-        remedy="run the ingress with recovery = 'ingress', and say so in purista.toml",
-        source=RETRY,
+        RETRY,
     )
 
 

@@ -27,9 +27,9 @@ from purista.portability import (
     Finding,
     by_ingress,
     by_none,
-    code_of,
     example_of,
     ingress_cells,
+    missed_finding,
     native,
     utc_text,
 )
@@ -233,14 +233,11 @@ def _recovery_findings(placed: Placed, request: Request) -> Iterator[Finding]:
     schedule = placed.schedule
     if schedule.missed_run_policy != "skip" and request.ingress.recovery != "ingress":
         option = f"missed_run_policy={schedule.missed_run_policy}"
-        yield Finding(
-            code=code_of(option),
-            schedule_id=schedule.id,
-            option=option,
-            message="cron forgets what it missed",
-            example=example_of(option, schedule, request.horizon.start),
-            remedy="run the ingress with recovery = 'ingress', and say so in purista.toml",
-            source=CAPABILITIES[option].source,
+        yield missed_finding(
+            schedule,
+            request.horizon.start,
+            "cron forgets what it missed",
+            CAPABILITIES[option].source,
         )
 
 

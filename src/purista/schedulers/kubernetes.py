@@ -26,9 +26,8 @@ from purista.portability import (
     Finding,
     by_ingress,
     by_none,
-    code_of,
-    example_of,
     ingress_cells,
+    missed_finding,
     native,
 )
 from purista.sender import SEND, WAIT, jitter_of, try_seconds, wait_offset
@@ -249,14 +248,11 @@ def _recovery_findings(placed: Placed, request: Request) -> Iterator[Finding]:
             message = "it starts the latest slot of a line, which may be one that the ingress drops"
     else:
         message = "it starts the latest missed slot at most, and no other"
-    yield Finding(
-        code=code_of(option),
-        schedule_id=schedule.id,
-        option=option,
-        message=message,
-        example=example_of(option, schedule, request.horizon.start),
-        remedy="run the ingress with recovery = 'ingress', and say so in purista.toml",
-        source=CAPABILITIES[option].source,
+    yield missed_finding(
+        schedule,
+        request.horizon.start,
+        message,
+        CAPABILITIES[option].source,
     )
 
 

@@ -47,9 +47,8 @@ from purista.portability import (
     Finding,
     by_ingress,
     by_none,
-    code_of,
-    example_of,
     ingress_cells,
+    missed_finding,
     native,
     utc_text,
 )
@@ -244,14 +243,11 @@ def _recovery_findings(placed: Placed, request: Request) -> Iterator[Finding]:
     option = f"missed_run_policy={schedule.missed_run_policy}"
     if schedule.missed_run_policy == "skip" or isinstance(schedule.expression, Once):
         return
-    yield Finding(
-        code=code_of(option),
-        schedule_id=schedule.id,
-        option=option,
-        message="after a clean stop it sends one trigger for all that was missed, after a crash none",
-        example=example_of(option, schedule, request.horizon.start),
-        remedy="run the ingress with recovery = 'ingress', and say so in purista.toml",
-        source=CAPABILITIES[option].source,
+    yield missed_finding(
+        schedule,
+        request.horizon.start,
+        "after a clean stop it sends one trigger for all that was missed, after a crash none",
+        CAPABILITIES[option].source,
     )
 
 

@@ -25,9 +25,8 @@ from purista.portability import (
     CapabilityTable,
     Finding,
     by_ingress,
-    code_of,
-    example_of,
     ingress_cells,
+    missed_finding,
     native,
     utc_text,
 )
@@ -167,14 +166,11 @@ class Systemd:
         message = "it starts a service once for all that was missed, and not for each"
         if policy == "runOnce":
             message = "the latest that it missed may be one that the ingress drops"
-        yield Finding(
-            code=code_of(option),
-            schedule_id=schedule.id,
-            option=option,
-            message=message,
-            example=example_of(option, schedule, request.horizon.start),
-            remedy="run the ingress with recovery = 'ingress', and say so in purista.toml",
-            source=CAPABILITIES[option].source,
+        yield missed_finding(
+            schedule,
+            request.horizon.start,
+            message,
+            CAPABILITIES[option].source,
         )
 
     def artifacts(self, placed: Sequence[Placed], request: Request) -> Iterator[Artifact]:

@@ -51,9 +51,8 @@ from purista.portability import (
     CapabilityTable,
     Finding,
     by_ingress,
-    code_of,
-    example_of,
     ingress_cells,
+    missed_finding,
     native,
     utc_text,
 )
@@ -316,15 +315,11 @@ def _buffer_findings(placed: Placed, request: Request) -> Iterator[Finding]:
     slots = most_slots(placed, window, request.horizon)
     if slots <= BUFFER:
         return
-    option = f"missed_run_policy={schedule.missed_run_policy}"
-    yield Finding(
-        code=code_of(option),
-        schedule_id=schedule.id,
-        option=option,
-        message=f"of up to {slots} slots missed in {window} it keeps the oldest {BUFFER} only",
-        example=example_of(option, schedule, request.horizon.start),
-        remedy="run the ingress with recovery = 'ingress', and say so in purista.toml",
-        source="https://github.com/temporalio/temporal/blob/main/service/worker/scheduler/workflow.go",
+    yield missed_finding(
+        schedule,
+        request.horizon.start,
+        f"of up to {slots} slots missed in {window} it keeps the oldest {BUFFER} only",
+        "https://github.com/temporalio/temporal/blob/main/service/worker/scheduler/workflow.go",
     )
 
 
