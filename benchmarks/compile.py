@@ -4,6 +4,7 @@ Besides, for Kubernetes, against ``json.dumps`` with sorted keys of the same obj
 its time.
 """
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -93,6 +94,8 @@ def against_dumps(many: list[Schedule]) -> str:
 
 def main() -> None:
     few, many = schedules(1_000), schedules(10_000)
+    gc.collect()
+    gc.freeze()  # The garbage collector is not to look through the schedules again and again.
     for name in scheduler_names():
         scheduler = scheduler_named(name)
         accepted = codes(scheduler, many)

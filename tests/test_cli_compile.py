@@ -196,3 +196,21 @@ def test_the_schedulers_are_listed_and_one_shows_its_table(capsys: pytest.Captur
     assert run(["schedulers", "kubernetes", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["kubernetes"]["options"]["dst_gap=skip"]["support"] == "native"
+
+
+def test_a_report_tells_what_holds_for_all_schedules_together(capsys: pytest.CaptureFixture[str]):
+    many = "\n".join(
+        f"odd.schedule('n{number}').emit_event('shop.due', payload_schema=dict, "
+        "expression=Cron('0 4 * * *'), missed_run_policy='skip')"
+        for number in range(1001)
+    )
+    Path("shop_app.py").write_text(f"{APP}\n{many}\n")
+    chosen = ["--scheduler", "cloud-scheduler", "--accept", "interval", *FROM]
+    assert run(["report", "shop_app:odd", *chosen]) == 1
+    told = "all schedules: limit-number: 1,002 objects are needed; it holds 1,000 jobs"
+    assert told in capsys.readouterr().out
+    run(["report", "shop_app:odd", "--markdown", "-", *chosen])
+    assert "limit-number" in capsys.readouterr().out
+    run(["report", "shop_app:odd", "--json", *chosen])
+    limits = json.loads(capsys.readouterr().out)["limits"]
+    assert [each["code"] for each in limits["cloud-scheduler"]] == ["limit-number"]

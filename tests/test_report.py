@@ -191,3 +191,18 @@ def test_reports_are_equal_for_equal_contracts():
     first = report(again, [BELLS], {"bells": REQUEST}, HORIZON)
     assert report(reversed(again), [BELLS], {"bells": REQUEST}, HORIZON) == first
     assert [note.code for row in first.rows for note in row.cells[0].notes] == ["superset"]
+
+
+def test_lines_that_one_object_fires_together_are_counted_once():
+    excluded = [DateRange(date(2027, 12, 24), date(2027, 12, 26))]
+    (note,) = noted(due(at=Cron("0 2 13 * FRI"), exclude=excluded), SYSTEMD, FOUR_YEARS)
+    assert note.dropped_per_year == pytest.approx(0.25)
+
+
+def test_what_holds_for_all_schedules_together_is_a_finding_of_the_report():
+    schedules = [due(f"s{number:02}") for number in range(21)]
+    found = report(schedules, [BELLS], {"bells": REQUEST}, HORIZON)
+    assert [each.code for each in found.limits["bells"]] == ["limit-number"]
+    assert [each.code for each in found.findings] == ["limit-number"]
+    accepting = replace(REQUEST, accepted=frozenset({"limit-number"}))
+    assert report(schedules, [BELLS], {"bells": accepting}, HORIZON).limits == {}

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from purista.compiling import Artifact
@@ -106,37 +107,44 @@ _TYPES: Final = {
 
 
 def _templates(objects: Sequence[AwsObject], title: str) -> Iterator[Artifact]:
-    whole = _rows(objects)
-    if _fits(whole.values()):
+    whole = _fitting(objects)
+    if whole is not None:
         yield Artifact("template.json", _template_text(whole, title))
         return
     shared = [each for each in objects if each.operation != "CreateSchedule"]
     if shared:
         yield Artifact("template-shared.json", _template_text(_rows(shared), title))
     parts = _parts([each for each in objects if each.operation == "CreateSchedule"])
-    for number, part in enumerate(parts, 1):
-        text = _template_text(_rows(part), f"{title} ({number} of {len(parts)})")
+    for number, rows in enumerate(parts, 1):
+        text = _template_text(rows, f"{title} ({number} of {len(parts)})")
         yield Artifact(f"template-{number}-of-{len(parts)}.json", text)
 
 
-def _parts(schedules: Sequence[AwsObject]) -> list[list[AwsObject]]:
+def _parts(schedules: Sequence[AwsObject]) -> list[dict[str, str]]:
     """Divide by what an object's key alone says, so that a new one moves no other to another stack.
 
     The number of parts is doubled where one is too large; then half of the objects move.
     """
+    shares = [(int(digits_of(each.key), 16), each) for each in schedules]
     count = 2
     while True:
         parts: list[list[AwsObject]] = [[] for _ in range(count)]
-        for each in schedules:
-            parts[int(digits_of(each.key), 16) % count].append(each)
-        if all(_fits(_rows(part).values()) for part in parts):
-            return parts
+        for share, each in shares:
+            parts[share % count].append(each)
+        if max(map(len, parts)) <= MOST_RESOURCES:
+            fitting = [rows for part in parts if (rows := _fitting(part)) is not None]
+            if len(fitting) == count:
+                return fitting
         count *= 2
 
 
-def _fits(rows: Iterable[str]) -> bool:
-    sizes = [len(row.encode()) + 256 for row in rows]
-    return len(sizes) <= MOST_RESOURCES and sum(sizes) < MOST_BYTES
+def _fitting(objects: Sequence[AwsObject]) -> dict[str, str] | None:
+    """Return the resources of a template, unless they are more than one can have."""
+    if len(objects) > 2 * MOST_RESOURCES:
+        return None
+    rows = _rows(objects)
+    sizes = [len(row.encode()) + 256 for row in rows.values()]
+    return rows if len(sizes) <= MOST_RESOURCES and sum(sizes) < MOST_BYTES else None
 
 
 def _rows(objects: Iterable[AwsObject]) -> dict[str, str]:
@@ -199,9 +207,9 @@ def _terraform_text(objects: Sequence[AwsObject], title: str) -> str:
         attribute = "name" if value.member == "Name" else "arn"
         return f"${{{kinds[value.key]}.{value.key}.{attribute}}}"
 
-    resources = [
+    resources = (
         (kinds[each.key], each.key, _arguments(each.request, reference)) for each in objects
-    ]
+    )
     return terraform.file_text(resources, comment=title, variables=secrets)
 
 
@@ -225,6 +233,7 @@ def _arguments(request: Mapping[str, Any], reference: Callable[[object], object]
     return {_argument_name(key): _argument(key, value, reference) for key, value in flat.items()}
 
 
+@lru_cache(maxsize=256)
 def _argument_name(key: str) -> str:
     return _RENAMED.get(key) or _WORD.sub("_", key).lower()
 

@@ -166,9 +166,9 @@ class CloudScheduler:
             for each, names in line_names(placed)
             for number, name in enumerate(names)
         ]
-        resources = [
+        resources = (
             ("google_cloud_scheduler_job", key, _arguments(each, job)) for key, each, job in jobs
-        ]
+        )
         text = terraform.file_text(resources, comment=f"{MARKER}: triggers of schedules")
         yield Artifact("main.tf.json", text)
         calls = (call for _, each, job in jobs for call in _calls(each, job))
