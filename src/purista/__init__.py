@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from purista.bridges.memory_queues import (
         MemoryQueueBridge,
     )
+    from purista.compiling import (
+        compile_schedules,
+    )
     from purista.context import (
         Context,
     )
@@ -39,8 +42,10 @@ if TYPE_CHECKING:
         HandledError,
         ManifestError,
         PayloadError,
+        PortabilityError,
         Problem,
         PuristaError,
+        SettingsError,
         TriggerError,
         UnhandledError,
         UnknownCommandError,
@@ -72,6 +77,9 @@ if TYPE_CHECKING:
         Manifest,
         export_manifest,
         fingerprint,
+    )
+    from purista.schedulers import (
+        scheduler_named,
     )
     from purista.schema import (
         Schema,
@@ -115,6 +123,7 @@ _HOMES = {
     "MissedRunPolicy": "purista.contract",
     "Once": "purista.expression",
     "PayloadError": "purista.errors",
+    "PortabilityError": "purista.errors",
     "Problem": "purista.errors",
     "PuristaError": "purista.errors",
     "Queue": "purista.contract",
@@ -122,14 +131,17 @@ _HOMES = {
     "Schedule": "purista.contract",
     "Schema": "purista.schema",
     "Service": "purista.service",
+    "SettingsError": "purista.errors",
     "Trigger": "purista.trigger",
     "TriggerError": "purista.errors",
     "UnhandledError": "purista.errors",
     "UnknownCommandError": "purista.errors",
     "advice": "purista.advising",
     "check": "purista.service",
+    "compile_schedules": "purista.compiling",
     "export_manifest": "purista.manifest",
     "fingerprint": "purista.manifest",
+    "scheduler_named": "purista.schedulers",
 }
 _MODULES = frozenset({"bridges", "errors", "firetimes", "ingress", "ledgers", "testing"})
 
@@ -162,6 +174,7 @@ __all__ = [
     "MissedRunPolicy",
     "Once",
     "PayloadError",
+    "PortabilityError",
     "Problem",
     "PuristaError",
     "Queue",
@@ -169,14 +182,17 @@ __all__ = [
     "Schedule",
     "Schema",
     "Service",
+    "SettingsError",
     "Trigger",
     "TriggerError",
     "UnhandledError",
     "UnknownCommandError",
     "advice",
     "check",
+    "compile_schedules",
     "export_manifest",
     "fingerprint",
+    "scheduler_named",
 ]
 
 
