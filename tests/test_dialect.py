@@ -15,6 +15,7 @@ from purista.dialect import (
     has_odd_change,
     matches_date,
     plain_text,
+    touches_midnight,
     windows_met,
 )
 
@@ -116,3 +117,11 @@ def test_a_date_matches_where_something_is_due_on_it(cron: Cron, day: date):
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     due = next(firetimes.between(cron, "UTC", start, start + timedelta(days=1) - SECOND), None)
     assert matches_date(cron, day.year, day.month, day.day) == (due is not None)
+
+
+@pytest.mark.parametrize(
+    ("zone", "touched"),
+    [("Europe/Berlin", False), ("Africa/Cairo", True), ("America/Santiago", True), ("UTC", False)],
+)
+def test_which_zones_change_their_clocks_at_midnight(zone: str, touched: bool):
+    assert touches_midnight(clock_windows(zone, HORIZON.start, HORIZON.end)) == touched

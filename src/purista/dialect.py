@@ -7,7 +7,7 @@ known is None, and nothing is then built on it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -102,6 +102,15 @@ def windows_met(cron: Cron, windows: tuple[ClockWindow, ...]) -> list[ClockWindo
     if not cron.hour.mask & _hours_of(windows):
         return []
     return [window for window in windows if _is_met(cron, window)]
+
+
+def touches_midnight(windows: tuple[ClockWindow, ...]) -> bool:
+    """Whether one of the changes begins or ends at midnight on the wall clock, or reaches over it."""
+    return any(
+        window.first.date() != window.end.date()
+        or time() in {window.first.time(), window.end.time()}
+        for window in windows
+    )
 
 
 def has_odd_change(windows: tuple[ClockWindow, ...]) -> bool:

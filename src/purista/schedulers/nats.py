@@ -39,7 +39,7 @@ from purista.compiling import (
 )
 from purista.contract import Schedule
 from purista.cover import Cover, Fit, Line, Uncovered, cover
-from purista.dialect import Dialect, Reading, clock_windows
+from purista.dialect import Dialect, Reading, clock_windows, touches_midnight
 from purista.expression import Once
 from purista.naming import NameRule
 from purista.portability import (
@@ -186,8 +186,8 @@ class Nats:
     reading = READING
     settings = NatsSettings
     sample: Mapping[str, Any] = {"stream": "PURISTA"}
-    # The dots of an id stay, so that a permission or a purge can name a service; no token is empty.
     most = None
+    # The dots of an id stay, so that a permission or a purge can name a service; no token is empty.
     names = NameRule(longest=200, others=re.compile(r"[^A-Za-z0-9_.-]|\.(?=\.|\Z)"))
 
     def cover(self, schedule: Schedule, request: Request) -> Cover | Uncovered:
@@ -230,10 +230,8 @@ def _settings(placed: Placed) -> NatsSettings:
 
 def _dialect(timezone: str, horizon: Horizon) -> Dialect:
     """Return the dialect in a zone: UTC alone where the clock changes at or over midnight."""
-    for window in clock_windows(timezone, horizon.start, horizon.end):
-        days = {window.first.date(), window.end.date()}
-        if len(days) > 1 or datetime.min.time() in {window.first.time(), window.end.time()}:
-            return replace(DIALECT, zones=frozenset({"UTC"}))
+    if touches_midnight(clock_windows(timezone, horizon.start, horizon.end)):
+        return replace(DIALECT, zones=frozenset({"UTC"}))
     return DIALECT
 
 

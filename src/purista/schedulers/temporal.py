@@ -34,7 +34,7 @@ from purista.compiling import (
 )
 from purista.contract import Schedule
 from purista.cover import Cover, Fit, Line, Uncovered, cover
-from purista.dialect import Dialect, Reading, clock_windows
+from purista.dialect import Dialect, Reading, clock_windows, touches_midnight
 from purista.exclusion import excluded_rows
 from purista.expression import EPOCH, Cron, Every, Once
 from purista.naming import NameRule, names_of
@@ -242,10 +242,8 @@ def _dialect(timezone: str, horizon: Horizon) -> Dialect:
 
     There the engine takes one day for the other (``time.Date(...).Weekday()`` in ``calendar.go``).
     """
-    for window in clock_windows(timezone, horizon.start, horizon.end):
-        days = {window.first.date(), window.end.date()}
-        if len(days) > 1 or datetime.min.time() in {window.first.time(), window.end.time()}:
-            return replace(DIALECT, zones=frozenset({"UTC"}))
+    if touches_midnight(clock_windows(timezone, horizon.start, horizon.end)):
+        return replace(DIALECT, zones=frozenset({"UTC"}))
     return DIALECT
 
 
