@@ -1,4 +1,4 @@
-"""More than two hundred contracts on which schedulers disagree: what every scheduler is tried on.
+"""More than two hundred contracts on which schedulers disagree, and as many more as are asked for.
 
 Cron forms, zones with their clock changes, intervals, one-shots, exclusions and policies. Within two
 years from ``START`` every clock change of the zones here comes at least twice.
@@ -6,13 +6,15 @@ years from ``START`` every clock change of the zones here comes at least twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import cycle, product
+from random import Random
 from typing import Any, Final
 
 from purista.contract import Event, Schedule
+from purista.errors import ExpressionError
 from purista.exclusion import DateRange
 from purista.expression import Cron, Every, Expression, Once
 
@@ -25,16 +27,52 @@ END: Final = datetime(2029, 1, 1, tzinfo=UTC)
 def contracts() -> tuple[Schedule, ...]:
     """Return the contracts; their names say what is special about them."""
     return tuple(
-        Schedule(
-            name=f"{kind}{number:03}",
-            service_name="Corpus",
-            service_version="1",
-            target=_DUE,
-            payload="due",
-            **options,
-        )
-        for number, (kind, options) in enumerate(_all(), 1)
+        _contract(f"{kind}{number:03}", options) for number, (kind, options) in enumerate(_all(), 1)
     )
+
+
+def drawn(count: int, *, seed: int) -> tuple[Schedule, ...]:
+    """Return contracts drawn by chance, the same for the same seed: cron texts, zones, clock words."""
+    chance = Random(seed)  # noqa: S311 - nothing here is secret
+    made: list[Schedule] = []
+    while len(made) < count:
+        try:
+            cron = Cron(_text(chance), day_rule=chance.choice(("or", "and")))
+        except ExpressionError:
+            continue
+        options = {
+            **_when(cron, chance.choice(("UTC", *_ZONES))),
+            "dst_gap": chance.choice(("skip", "next", "shift")),
+            "dst_overlap": chance.choice(("first", "last", "both")),
+        }
+        made.append(_contract(f"drawn{len(made) + 1:03}", options))
+    return tuple(made)
+
+
+def _contract(name: str, options: Mapping[str, Any]) -> Schedule:
+    return Schedule(
+        name=name,
+        service_name="Corpus",
+        service_version="1",
+        target=_DUE,
+        payload="due",
+        **options,
+    )
+
+
+def _text(chance: Random) -> str:
+    """Return a cron text that may have no meaning; it is due at most some times an hour."""
+    days = chance.choice(("*", "*", "*", "L", "L-3", "15W", "LW", "2,L", _field(chance, 1, 31)))
+    months = chance.choice(("*", "*", "*", _field(chance, 1, 12)))
+    weekdays = chance.choice(("*", "*", "*", "FRI#2", "MON#L", "SUN#5", _field(chance, 0, 6)))
+    minutes = chance.choice((str(chance.randrange(60)), "0", "30", "*/15", "7,37"))
+    hours = chance.choice(("0", "1", "2", "3", "23", "*/6", _field(chance, 0, 23)))
+    return f"{minutes} {hours} {days} {months} {weekdays}"
+
+
+def _field(chance: Random, low: int, high: int) -> str:
+    first, last = sorted(chance.sample(range(low, high + 1), 2))
+    return chance.choice((str(first), f"{first},{last}", f"{first}-{last}", f"*/{last + 1}"))
 
 
 _DUE: Final = Event("corpus.due", str, service_name="Corpus", service_version="1")

@@ -22,9 +22,12 @@ from purista.contract import Event, Schedule
 from purista.errors import PortabilityError
 from purista.expression import Cron
 from purista.portability import OPTIONS
-from purista.testing.corpus import END, START, contracts
+from purista.testing.corpus import END, START, contracts, drawn
 
 SECRET = "sample-of-a-payload-that-no-artifact-may-hold"  # noqa: S105 - it is none
+DRAWN, SEED = 60, 2027
+"""How many contracts are drawn besides those of the corpus, and from which seed."""
+
 SOURCE = re.compile(r"https://|experiment: |docs/")
 
 
@@ -54,8 +57,8 @@ class SchedulerSuite:
         raise NotImplementedError(f"{type(self).__name__}.fires asks the engine")
 
     def contracts(self) -> Iterable[Schedule]:
-        """Return the schedules that are tried; more than those of the corpus, if you like."""
-        return contracts()
+        """Return the schedules that are tried: those of the corpus, and some that are drawn."""
+        return (*contracts(), *drawn(DRAWN, seed=SEED))
 
     def request(self, **changes: Any) -> Request:
         """Return a request with the sample settings."""
