@@ -284,5 +284,5 @@ async def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     code = asyncio.run(main(sys.argv[1:]))
     sys.stdout.flush()
-    os._exit(code)  # Threads of the SDK may call into Python while it ends, which aborts the process.
+    os._exit(code)  # Threads of the SDK would call into Python while it ends, and abort it.
 '''
