@@ -99,6 +99,11 @@ def test_an_accepted_finding_is_told_and_what_is_left_out_too(capsys: pytest.Cap
     assert [each["code"] for each in told["accepted"]] == ["interval"]
 
 
+def test_an_acceptance_of_nothing_is_told(capsys: pytest.CaptureFixture[str]):
+    assert run([*COMPILE, "shop_app:shop", "-o", "out", "--accept", "jiter", *FROM]) == 0
+    assert "--accept jiter: there is no such finding" in capsys.readouterr().err
+
+
 def test_exact_native_refuses_a_superset(capsys: pytest.CaptureFixture[str]):
     assert run([*COMPILE, "shop_app:shop", "-o", "out", "--exact-native", *FROM]) == 1
     assert "'Shop.v1.nightly': exact-native" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from purista.compiling import (
     Scheduler,
     compile_schedules,
     default_horizon,
+    is_accepted,
     request_for,
 )
 from purista.contract import Schedule
@@ -95,6 +96,9 @@ def compile_(
         codes = " ".join(f"--accept {code}" for code in sorted({f.code for f in error.findings}))
         say(f"nothing was written; what you can live with you may accept: {codes}")
         return 1
+    for code in accept or ():
+        if not any(is_accepted(each, frozenset({code})) for each in made.accepted):
+            say(f"--accept {code}: there is no such finding", "yellow")
     _write(output, made.artifacts)
     _tell(made, output, as_json=as_json)
     return 0
