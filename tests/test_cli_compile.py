@@ -195,6 +195,16 @@ def test_markdown_goes_to_stdout_alone(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.startswith("| schedule | when | zone |")
 
 
+def test_markdown_tells_findings_and_what_was_accepted(capsys: pytest.CaptureFixture[str]):
+    arguments = ["--scheduler", "kubernetes", "--markdown", "-", *FROM]
+    assert run(["report", "shop_app:odd", *arguments]) == 1
+    said = capsys.readouterr().out
+    assert "| UTC | **interval** |" in said
+    assert "- Kubernetes: `interval`: its lines fire on whole minutes" in said
+    assert run(["report", "shop_app:odd", *arguments, "--accept", "interval"]) == 0
+    assert "- Kubernetes: accepted `interval`: its lines" in capsys.readouterr().out
+
+
 def test_the_schedulers_are_listed_and_one_shows_its_table(capsys: pytest.CaptureFixture[str]):
     assert run(["schedulers"]) == 0
     assert "kubernetes" in capsys.readouterr().out

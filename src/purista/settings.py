@@ -104,8 +104,8 @@ def table_problems(document: Mapping[str, Any], known: Mapping[str, Any]) -> Ite
 def toml_value(value: object) -> str:
     """Return data as a TOML value.
 
-    >>> toml_value({"kind": "sqs", "fifo": False})
-    '{kind = "sqs", fifo = false}'
+    >>> toml_value({"kind": "sqs", "fifo": False, "tags": ["a", 1]})
+    '{kind = "sqs", fifo = false, tags = ["a", 1]}'
     """
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key} = {toml_value(each)}' for key, each in value.items())}}}"
