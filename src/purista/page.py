@@ -14,7 +14,7 @@ from purista.caption import expression_text, target_text
 from purista.load import Load, Peak, ScheduleLoad
 from purista.picture import drawing
 from purista.sentence import sentence
-from purista.svg import Markup, element, number
+from purista.svg import Markup, element, html_page, number
 from purista.timeline import local_text
 
 MOST_LISTED: Final = 1000
@@ -23,16 +23,6 @@ MOST_LISTED: Final = 1000
 
 def page(load: Load, *, title: str) -> str:
     """Return an HTML file; ``title`` is its heading, such as the services' names."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        # Nothing is loaded and nothing runs, whatever a schedule's texts hold.
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", text=title),
-        element("style", _STYLE),
-    )
     body = element(
         "body",
         element("h1", text=title, class_="unseen"),
@@ -40,10 +30,9 @@ def page(load: Load, *, title: str) -> str:
         *_sections(load),
         class_="purista",
     )
-    return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'
+    return html_page(title, _STYLE, body)
 
 
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _BUSIEST: Final = 5
 _NAMES: Final = 5
 _STYLE: Final = """

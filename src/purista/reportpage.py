@@ -9,20 +9,11 @@ from purista.caption import expression_text, target_text
 from purista.portability import Finding, Note, Support, utc_text
 from purista.report import Cell, Report, Row
 from purista.sentence import sentence
-from purista.svg import Markup, counted, element
+from purista.svg import Markup, counted, element, html_page
 
 
 def report_page(report: Report, *, title: str) -> str:
     """Return an HTML file; ``title`` is its heading, such as the services' names."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", text=title),
-        element("style", _STYLE),
-    )
     body = element(
         "body",
         element("h1", text=title),
@@ -31,7 +22,7 @@ def report_page(report: Report, *, title: str) -> str:
         *_limits(report),
         *(_section(report, row) for row in report.rows),
     )
-    return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'
+    return html_page(title, _STYLE, body)
 
 
 def anchor(row: Row) -> str:
@@ -39,7 +30,6 @@ def anchor(row: Row) -> str:
     return f"schedule-{row.schedule.id}"
 
 
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _WORDS: Final = {
     Support.NATIVE: "exact natively",
     Support.INGRESS: "exact behind the ingress",

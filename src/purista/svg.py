@@ -29,6 +29,20 @@ def element(
     return f"<{tag}{shown}>{content}</{tag}>" if content else f"<{tag}{shown}/>"
 
 
+def html_page(title: str, style: str, body: Markup) -> str:
+    """Return an HTML file that loads nothing and runs nothing, whatever the texts in it hold."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("title", text=title),
+        element("style", style),
+    )
+    return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'
+
+
 def box(
     x: float, y: float, width: float, height: float, class_: str, title: str = "", radius: float = 0
 ) -> Markup:
@@ -74,6 +88,7 @@ def counted(count: int, one: str) -> str:
     return f"{number(count)} {one}" if count == 1 else f"{number(count)} {one}s"
 
 
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _FORBIDDEN: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What is no character of XML 1.0 (section 2.2)."""
 

@@ -35,7 +35,6 @@ TIMETABLES: Final = (
     "https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/timetable.html"
 )
 RUNS: Final = "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/dag-run.html"
-TASKS: Final = "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html"
 ENGINE: Final = "experiment: Airflow 3.3.2, tests/test_schedulers_airflow.py"
 
 CAPABILITIES: Final = CapabilityTable(
