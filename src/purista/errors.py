@@ -18,6 +18,8 @@
     ├── BridgeError            a broker could not do what was asked
     │   ├── BridgeClosedError
     │   └── LeaseLostError     the lease ran out or was taken away
+    ├── VerificationError      a request could not be shown to come from whom it may
+    ├── IngressError           an ingress could not be asked, or did not take the request
     ├── LedgerError            the store of runs could not do what was asked
     ├── LoadError              'package.module:attribute' could not be loaded
     └── MissingExtraError      an optional dependency is not installed (an ImportError too)
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -151,6 +154,38 @@ class BridgeClosedError(BridgeError):
 
 class LeaseLostError(BridgeError):
     """The job is no longer this worker's: its lease ran out, or it was settled already."""
+
+
+class VerificationError(PuristaError):
+    """A request could not be shown to come from a caller who may send triggers.
+
+    ``reason`` is a word for logs and metrics; the message is for logs. The caller is told neither.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, str(self))
+
+
+class IngressError(PuristaError):
+    """An ingress behind an address could not be reached, or refused the request.
+
+    ``retry_after``: sending it again can help, not before so many seconds; None: it cannot. ``status``
+    is the HTTP status, None where there was no answer.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        self.status = status
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), status=self.status, retry_after=self.retry_after), (str(self),)
 
 
 class LedgerError(PuristaError):

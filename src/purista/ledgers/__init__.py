@@ -1,8 +1,13 @@
-"""Ledgers: the port, and one module for each store; memory and SQLite first."""
+"""Ledgers: the port, and one module for each store."""
 
 from purista.ledgers.port import (
+    Contracts,
+    EnlistingLedger,
+    Enlistment,
     History,
+    KnownContract,
     Ledger,
+    Nonces,
     Proposal,
     Record,
     Ruling,
@@ -11,4 +16,18 @@ from purista.ledgers.port import (
     Verdict,
 )
 
-__all__ = ["History", "Ledger", "Proposal", "Record", "Ruling", "Run", "RunStatus", "Verdict"]
+__all__ = [
+    "Contracts",
+    "EnlistingLedger",
+    "Enlistment",
+    "History",
+    "KnownContract",
+    "Ledger",
+    "Nonces",
+    "Proposal",
+    "Record",
+    "Ruling",
+    "Run",
+    "RunStatus",
+    "Verdict",
+]

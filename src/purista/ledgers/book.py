@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from purista.ledgers.port import Proposal, Record, Ruling, Run, RunStatus, Verdict
+from purista.ledgers.port import KnownContract, Proposal, Record, Ruling, Run, RunStatus, Verdict
 
 RETENTION = timedelta(days=30)
 """How long finished runs, skips and records are kept at least."""
@@ -94,8 +94,8 @@ class Book(Protocol):
     def newest(self, schedule_id: str, key: str, *, since: datetime) -> Entry | None:
         """Return the run of the key that was claimed last, after ``since``, and is not given up."""
 
-    def active(self, schedule_id: str) -> Sequence[Entry]:
-        """Return the schedule's claimed and active runs."""
+    def active(self, schedule_id: str, *, expired_at: datetime | None) -> Sequence[Entry]:
+        """Return the schedule's claimed and active runs; at an instant, those whose time-out has passed."""
 
     def insert(self, entry: Entry) -> None:
         """Store a claimed run; overwrite the one with its id."""
@@ -161,6 +161,20 @@ def end(book: Book, run_id: str, *, outcome: str, now: datetime) -> bool:
     return run.status is RunStatus.ENDED
 
 
+def noted(known: KnownContract | None, fingerprint: str, now: datetime) -> KnownContract:
+    """Return what is known of a schedule once it runs under ``fingerprint``."""
+    if known is None:
+        return KnownContract(fingerprint=fingerprint, previous=None, since=now, known_since=now)
+    if known.fingerprint == fingerprint:
+        return known
+    return replace(known, fingerprint=fingerprint, previous=known.fingerprint, since=now)
+
+
+def is_within(instant: datetime, since: datetime | None, until: datetime | None) -> bool:
+    """Whether an instant is not before ``since`` and before ``until``; None bounds nothing."""
+    return (since is None or since <= instant) and (until is None or instant < until)
+
+
 def after(instant: datetime, duration: timedelta) -> datetime:
     """Return ``instant + duration``, at most the last instant that there is."""
     try:
@@ -213,9 +227,13 @@ class _Step:
         return self.claim(earlier, (*expired, *self.replace(others)))
 
     def expire(self) -> tuple[list[Entry], list[Entry]]:
-        """Expire the schedule's runs whose time-out has passed; return them, and the others."""
-        expired, active = [], []
-        for run in sorted(self.book.active(self.proposal.schedule_id), key=_token):
+        """Expire the schedule's runs whose time-out has passed; return them, and the others if they matter."""
+        expired: list[Entry] = []
+        active: list[Entry] = []
+        proposal = self.proposal
+        only_expired = self.now if proposal.concurrency_policy == "allow" else None
+        found = self.book.active(proposal.schedule_id, expired_at=only_expired)
+        for run in sorted(found, key=_token):
             if run.expires_at <= self.now:
                 run.finish(RunStatus.EXPIRED, RUN_TIMEOUT, run.expires_at)
                 self.book.update(run)
@@ -286,18 +304,12 @@ class _Step:
         proposal, reason = self.proposal, self.proposal.reason
         if earlier is not None:
             reason = f"taken over, its run was {earlier.status}; {reason}"
-        ruling = Ruling(
-            verdict=Verdict.ACCEPTED,
-            reason=reason,
-            run_id=proposal.run_id if earlier is None else earlier.run_id,
-            taken_over=earlier is not None,
-            cancelled=tuple(run.run_id for run in cancelled),
-        )
-        token = self.append(ruling)
+        run_id = proposal.run_id if earlier is None else earlier.run_id
+        token = self.append(Verdict.ACCEPTED, run_id, reason)
         expires_at = after(self.now, proposal.run_timeout)
         self.book.insert(
             Entry(
-                run_id=ruling.run_id,
+                run_id=run_id,
                 schedule_id=proposal.schedule_id,
                 nominal_time=self.nominal_time if earlier is None else earlier.nominal_time,
                 key=proposal.key if earlier is None else earlier.key,
@@ -313,27 +325,34 @@ class _Step:
                 kept_until=after(expires_at, self.keep),
             )
         )
-        return replace(ruling, token=token)
+        return Ruling(
+            verdict=Verdict.ACCEPTED,
+            reason=reason,
+            run_id=run_id,
+            token=token,
+            taken_over=earlier is not None,
+            cancelled=tuple(run.run_id for run in cancelled),
+        )
 
     def record(self, ruling: Ruling) -> Ruling:
-        self.append(ruling)
+        self.append(ruling.verdict, ruling.run_id, ruling.reason)
         return ruling
 
-    def append(self, ruling: Ruling) -> int:
-        """Record the ruling; a skip that a scheduler's trigger met uses the trigger up."""
+    def append(self, verdict: Verdict, run_id: str, reason: str) -> int:
+        """Record a verdict; a skip that a scheduler's trigger met uses the trigger up."""
         proposal = self.proposal
         record = Record(
             schedule_id=proposal.schedule_id,
             nominal_time=self.nominal_time,
             key=proposal.key,
-            run_id=ruling.run_id,
-            verdict=ruling.verdict,
-            reason=ruling.reason,
+            run_id=run_id,
+            verdict=verdict,
+            reason=reason,
             source=proposal.source,
             decided_at=self.now,
         )
         kept_until = after(self.now, self.keep)
-        if ruling.verdict in _SEEN and not proposal.manual:
+        if verdict in _SEEN and not proposal.manual:
             self.book.skip(record, kept_until=kept_until)
         is_latest = not proposal.manual and proposal.verdict not in _REFUSED
         return self.book.append(record, kept_until=kept_until, is_latest=is_latest)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from purista.ledgers import book
 from purista.ledgers.book import RETENTION, Entry
-from purista.ledgers.port import Proposal, Record, Ruling, Run
+from purista.ledgers.port import KnownContract, Proposal, Record, Ruling, Run
 
 PRUNED_PER_STEP = 4
 """More than one decision adds, so that forgetting keeps up; few enough to cost nothing."""
@@ -27,11 +27,14 @@ class MemoryLedger:
     def __init__(self, *, retention: timedelta = RETENTION) -> None:
         self._retention = retention
         self._book = _MemoryBook()
+        self._contracts: dict[str, KnownContract] = {}
+        self._nonces: dict[str, datetime] = {}
+        self._nonces_due: list[tuple[datetime, str]] = []
 
     async def decide(self, proposal: Proposal) -> Ruling:
         """Decide about a trigger and record the decision."""
         ruling = book.decide(self._book, proposal, retention=self._retention)
-        self._book.prune(proposal.now)
+        self._book.prune(proposal.now, PRUNED_PER_STEP)
         return ruling
 
     async def dispatched(self, run_id: str, token: int, *, lease_until: datetime | None) -> bool:
@@ -56,25 +59,73 @@ class MemoryLedger:
         return None if entry is None else entry.run()
 
     async def runs(
-        self, *, schedule_id: str | None = None, unfinished: bool = False, limit: int = 100
+        self,
+        *,
+        schedule_id: str | None = None,
+        unfinished: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
     ) -> Sequence[Run]:
         """Return runs, newest nominal time first; ``unfinished`` keeps claimed, active and failed ones."""
         found = (
             entry
             for entry in self._book.entries(schedule_id)
-            if entry.ended_at is None or not unfinished
+            if (entry.ended_at is None or not unfinished)
+            and book.is_within(entry.nominal_time, since, until)
         )
         return [entry.run() for entry in heapq.nlargest(limit, found, key=_newest)]
 
     async def records(
-        self, *, schedule_id: str | None = None, limit: int = 100
+        self,
+        *,
+        schedule_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
     ) -> Sequence[Record]:
         """Return decisions, newest first."""
-        return [record for _, record in self._book.records(schedule_id, limit)]
+        found = (
+            record
+            for _, record in self._book.records(schedule_id)
+            if book.is_within(record.nominal_time, since, until)
+        )
+        return list(itertools.islice(found, limit))
 
     async def latest(self, schedule_id: str) -> datetime | None:
         """Return the latest nominal time that was decided for a scheduler, or None."""
         return self._book.latest(schedule_id)
+
+    async def purge(self, now: datetime) -> int:
+        """Forget everything that may be forgotten; return how many runs, skips and records."""
+        return self._book.prune(now, None)
+
+    async def note_contracts(self, fingerprints: Mapping[str, str], *, now: datetime) -> None:
+        """Note under which fingerprint each schedule id runs from now on."""
+        now = now.astimezone(UTC)
+        for schedule_id, fingerprint in fingerprints.items():
+            known = self._contracts.get(schedule_id)
+            self._contracts[schedule_id] = book.noted(known, fingerprint, now)
+
+    async def contract(self, schedule_id: str) -> KnownContract | None:
+        """Return what is known of a schedule, or None."""
+        return self._contracts.get(schedule_id)
+
+    async def use_nonce(self, nonce: str, *, now: datetime, kept_until: datetime) -> bool:
+        """Return True, and remember it until ``kept_until``; False when it is remembered already."""
+        while self._nonces_due and self._nonces_due[0][0] <= now:
+            kept, due = heapq.heappop(self._nonces_due)
+            if self._nonces.get(due) == kept:
+                del self._nonces[due]
+        if nonce in self._nonces:
+            return False
+        self._nonces[nonce] = kept_until
+        heapq.heappush(self._nonces_due, (kept_until, nonce))
+        return True
+
+    async def drop_nonce(self, nonce: str) -> None:
+        """Forget a nonce."""
+        self._nonces.pop(nonce, None)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release, and what is known stays readable."""
@@ -130,8 +181,9 @@ class _MemoryBook:
         known = [run for run in found if run.claimed_at > since and not run.is_given_up]
         return max(known, key=_claimed, default=None)
 
-    def active(self, schedule_id: str) -> Sequence[Entry]:
-        return tuple(self._read(schedule_id).active.values())
+    def active(self, schedule_id: str, *, expired_at: datetime | None) -> Sequence[Entry]:
+        found = self._read(schedule_id).active.values()
+        return [one for one in found if expired_at is None or one.expires_at <= expired_at]
 
     def insert(self, entry: Entry) -> None:
         page = self._write(entry.schedule_id)
@@ -180,21 +232,21 @@ class _MemoryBook:
     def entries(self, schedule_id: str | None) -> Iterable[Entry]:
         return (self._runs if schedule_id is None else self._read(schedule_id).runs).values()
 
-    def records(self, schedule_id: str | None, limit: int) -> Iterable[_Numbered]:
+    def records(self, schedule_id: str | None) -> Iterable[_Numbered]:
         pages = self._pages.values() if schedule_id is None else [self._read(schedule_id)]
         newest = (reversed(page.records.values()) for page in pages)
-        merged = heapq.merge(*newest, key=_number, reverse=True)
-        return itertools.islice(merged, limit)
+        return heapq.merge(*newest, key=_number, reverse=True)
 
     def latest(self, schedule_id: str) -> datetime | None:
         return self._read(schedule_id).latest
 
-    def prune(self, now: datetime) -> None:
-        """Forget a few of the things that are old enough."""
-        for _ in range(PRUNED_PER_STEP):
-            if not self._due or self._due[0][0] > now:
-                return
-            self._forget(heapq.heappop(self._due)[2])
+    def prune(self, now: datetime, most: int | None) -> int:
+        """Forget things that are old enough, a few or all; return how many."""
+        count = looked_at = 0
+        while self._due and self._due[0][0] <= now and (most is None or looked_at < most):
+            looked_at += 1
+            count += self._forget(heapq.heappop(self._due)[2])
+        return count
 
     def _read(self, schedule_id: str) -> _Page:
         return self._pages.get(schedule_id, _BLANK)
@@ -220,17 +272,20 @@ class _MemoryBook:
             self._holders[entry.run_id] = entry.owner
             self._leases.setdefault(entry.owner, {})[entry.run_id] = entry
 
-    def _forget(self, thing: Entry | _Skip | _Numbered) -> None:
+    def _forget(self, thing: Entry | _Skip | _Numbered) -> bool:
         """Forget it, unless it was overwritten by a newer one."""
         if isinstance(thing, Entry):
-            if self._runs.get(thing.run_id) is thing:
-                self._forget_run(thing)
+            if self._runs.get(thing.run_id) is not thing:
+                return False
+            self._forget_run(thing)
         elif isinstance(thing, _Skip):
             skips = self._write(thing.schedule_id).skips
-            if skips.get((thing.key, thing.nominal_time)) is thing:
-                del skips[thing.key, thing.nominal_time]
+            if skips.get((thing.key, thing.nominal_time)) is not thing:
+                return False
+            del skips[thing.key, thing.nominal_time]
         else:
             del self._write(thing.record.schedule_id).records[thing.number]
+        return True
 
     def _forget_run(self, entry: Entry) -> None:
         page = self._write(entry.schedule_id)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 
 class Verdict(StrEnum):
@@ -38,8 +38,7 @@ class RunStatus(StrEnum):
     REPLACED = "replaced"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A trigger, with all that a ledger needs to decide about it.
 
     ``verdict`` is what the contract's times alone say: ``accepted``, or a skip (``late``,
@@ -64,8 +63,7 @@ class Proposal:
     manual: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class Ruling(NamedTuple):
     """The ledger's answer to a proposal.
 
     Accepted: ``token`` is this claim's fencing token and ``cancelled`` the runs that it replaced, or
@@ -100,8 +98,7 @@ class Run:
     outcome: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """One decision as it was recorded; decisions are never changed afterwards."""
 
     schedule_id: str
@@ -142,18 +139,32 @@ class Ledger(Protocol):
 
 
 class History(Protocol):
-    """What a ledger remembers; every ledger of this package has it."""
+    """What a ledger remembers; every ledger of this package has it.
+
+    ``since`` and ``until`` bound nominal times, the first included and the second not.
+    """
 
     async def run(self, run_id: str) -> Run | None:
         """Return a run, or None."""
 
     async def runs(
-        self, *, schedule_id: str | None = None, unfinished: bool = False, limit: int = 100
+        self,
+        *,
+        schedule_id: str | None = None,
+        unfinished: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
     ) -> Sequence[Run]:
         """Return runs, newest nominal time first; ``unfinished`` keeps claimed, active and failed ones."""
 
     async def records(
-        self, *, schedule_id: str | None = None, limit: int = 100
+        self,
+        *,
+        schedule_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
     ) -> Sequence[Record]:
         """Return decisions, newest first."""
 
@@ -161,4 +172,76 @@ class History(Protocol):
         """Return the latest nominal time for which a scheduler's trigger was decided, or None.
 
         Manual triggers and ``unexpected``, ``disabled`` and ``rejected`` ones do not count.
+        """
+
+    async def purge(self, now: datetime) -> int:
+        """Forget everything that may be forgotten at ``now``; return how many runs, skips and records.
+
+        That is what is older than the retention, the run's time-out and the dedupe window of the
+        decision: no key is ever forgotten inside of its window.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownContract:
+    """Under which fingerprints a schedule ran.
+
+    ``since`` is when the ingress first ran under ``fingerprint`` (again, after another one),
+    ``known_since`` when it first ran the schedule at all.
+    """
+
+    fingerprint: str
+    previous: str | None
+    since: datetime
+    known_since: datetime
+
+
+@runtime_checkable
+class Contracts(Protocol):
+    """Remembers the contracts of an ingress; every ledger of this package does."""
+
+    async def note_contracts(self, fingerprints: Mapping[str, str], *, now: datetime) -> None:
+        """Note under which fingerprint each schedule id runs from now on.
+
+        What it ran under before becomes its previous one; the same one again changes nothing. One
+        call for all schedules of an ingress.
+        """
+
+    async def contract(self, schedule_id: str) -> KnownContract | None:
+        """Return what is known of a schedule, or None."""
+
+
+@runtime_checkable
+class Nonces(Protocol):
+    """Remembers what may be used once, for all processes of an ingress; every ledger of this package does."""
+
+    async def use_nonce(self, nonce: str, *, now: datetime, kept_until: datetime) -> bool:
+        """Return True, and remember it until ``kept_until``; False when it is remembered already."""
+
+    async def drop_nonce(self, nonce: str) -> None:
+        """Forget a nonce: what it was used for did not happen. Harmless when it is not known."""
+
+
+Enlistment = Callable[[Any], Any]
+"""Work on an open connection of the ledger's database, in its transaction.
+
+For SQLite it is called with a ``sqlite3.Connection`` in the ledger's thread and returns nothing; for
+PostgreSQL with a ``psycopg.AsyncConnection`` and returns an awaitable.
+"""
+
+
+@runtime_checkable
+class EnlistingLedger(Protocol):
+    """A ledger that enlists the work of another in the transaction of a decision."""
+
+    @property
+    def store(self) -> str:
+        """Which database it is; work of another with an equal ``store`` can be enlisted."""
+
+    async def decide_and_enlist(
+        self, proposal: Proposal, work: Callable[[Ruling], Enlistment]
+    ) -> Ruling:
+        """Decide; when it is accepted, do the work and note the run as dispatched, all in one step.
+
+        When the work fails nothing is decided. Raises ``LedgerError``.
         """

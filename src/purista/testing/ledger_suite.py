@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Protocol
 
-from purista.ledgers import History, Ledger, Proposal, RunStatus, Verdict
+from purista.ledgers import Contracts, History, Ledger, Nonces, Proposal, RunStatus, Verdict
 
 START = datetime(2027, 3, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -41,8 +41,8 @@ def proposal(**changes: Any) -> Proposal:
     return Proposal(**(values | changes))
 
 
-class RecordingLedger(Ledger, History, Protocol):
-    """A ledger that tells what it decided."""
+class RecordingLedger(Ledger, History, Contracts, Nonces, Protocol):
+    """A ledger with all that an ingress asks for."""
 
 
 class LedgerSuite:
@@ -694,6 +694,116 @@ class LedgerSuite:
             for number in (0, 1):
                 again = _next(number, dedupe_window=window, now=later, run_id=f"again {number}")
                 assert (await ledger.decide(again)).verdict == "duplicate"
+
+    async def test_a_purge_forgets_all_that_is_old_and_counts_it(self) -> None:
+        async with self.ledger() as ledger:
+            await self._active(ledger)
+            await ledger.decide(_next(1, verdict=Verdict.LATE))
+            assert await ledger.purge(START + timedelta(days=29)) == 0
+            assert await ledger.run("r") is not None
+            assert await ledger.purge(START + timedelta(days=31)) == 4
+            assert await ledger.run("r") is None
+            assert list(await ledger.records()) == []
+            assert await ledger.latest("billing.v1.close") == START + RUN_TIMEOUT
+
+    async def test_a_purge_forgets_more_than_a_thousand_at_once(self) -> None:
+        async with self.ledger() as ledger:
+            for number in range(1100):
+                await ledger.decide(proposal(schedule_id=str(number), run_id=str(number)))
+            assert await ledger.purge(START + timedelta(days=31)) == 2200
+            assert await ledger.runs() == []
+
+    async def test_a_purge_drops_no_key_inside_its_window(self) -> None:
+        async with self.ledger() as ledger:
+            window = timedelta(days=365)
+            await ledger.decide(proposal(run_id="r", dedupe_window=window))
+            await ledger.end("r", outcome="acked", now=START)
+            await ledger.decide(_next(1, verdict=Verdict.LATE, dedupe_window=window))
+            assert await ledger.purge(START + timedelta(days=364)) == 0
+            for number in (0, 1):
+                later = START + timedelta(days=364)
+                again = _next(number, dedupe_window=window, now=later, run_id=f"again {number}")
+                assert (await ledger.decide(again)).verdict == "duplicate"
+
+    async def test_a_purge_keeps_a_run_that_is_not_over(self) -> None:
+        async with self.ledger() as ledger:
+            await self._active(ledger, run_timeout=timedelta(days=90))
+            await ledger.purge(START + timedelta(days=89))
+            assert await ledger.run("r") is not None
+
+    async def test_history_is_bounded_by_nominal_times(self) -> None:
+        async with self.ledger() as ledger:
+            for number in range(5):
+                await ledger.decide(_next(number, run_id=str(number), now=START + 9 * RUN_TIMEOUT))
+            bounds: dict[str, Any] = {
+                "since": START + RUN_TIMEOUT,
+                "until": START + 3 * RUN_TIMEOUT,
+            }
+            for one in ("billing.v1.close", None):
+                runs = await ledger.runs(schedule_id=one, **bounds)
+                records = await ledger.records(schedule_id=one, **bounds)
+                assert [run.run_id for run in runs] == ["2", "1"]
+                assert [record.run_id for record in records] == ["2", "1"]
+                newest = await ledger.runs(schedule_id=one, since=START + RUN_TIMEOUT, limit=2)
+                assert [run.run_id for run in newest] == ["4", "3"]
+                oldest = await ledger.records(schedule_id=one, until=START + RUN_TIMEOUT)
+                assert [record.run_id for record in oldest] == ["0"]
+            assert await ledger.runs(unfinished=True, until=START) == []
+
+    async def test_the_contract_of_a_schedule_is_remembered_with_the_one_before(self) -> None:
+        async with self.ledger() as ledger:
+            assert await ledger.contract("a") is None
+            await ledger.note_contracts({"a": "1", "b": "1"}, now=START)
+            await ledger.note_contracts({"a": "1"}, now=START + SECOND)
+            await ledger.note_contracts({"a": "2"}, now=START + 2 * SECOND)
+            await ledger.note_contracts({}, now=START + 3 * SECOND)
+            known, other = await ledger.contract("a"), await ledger.contract("b")
+            assert known is not None
+            assert other is not None
+            assert (known.fingerprint, known.previous) == ("2", "1")
+            assert (known.since, known.known_since) == (START + 2 * SECOND, START)
+            assert (other.fingerprint, other.previous, other.since) == ("1", None, START)
+
+    async def test_going_back_to_the_contract_before_swaps_the_two(self) -> None:
+        async with self.ledger() as ledger:
+            for number, fingerprint in enumerate(("1", "2", "1")):
+                now = START + number * SECOND
+                await ledger.note_contracts({"a": fingerprint}, now=now)
+            known = await ledger.contract("a")
+            assert known is not None
+            assert (known.fingerprint, known.previous) == ("1", "2")
+            assert (known.since, known.known_since) == (START + 2 * SECOND, START)
+
+    async def test_ten_thousand_contracts_are_noted_at_once(self) -> None:
+        async with self.ledger() as ledger:
+            await ledger.note_contracts({f"s{n}": str(n) for n in range(10_000)}, now=START)
+            known = await ledger.contract("s9999")
+            assert known is not None
+            assert known.fingerprint == "9999"
+
+    async def test_a_nonce_is_used_once_until_it_is_forgotten(self) -> None:
+        async with self.ledger() as ledger:
+            until = START + 10 * SECOND
+            assert await ledger.use_nonce("n", now=START, kept_until=until)
+            assert not await ledger.use_nonce("n", now=START + SECOND, kept_until=until + SECOND)
+            assert await ledger.use_nonce("other", now=START, kept_until=until)
+            assert await ledger.use_nonce("n", now=until, kept_until=until + 5 * SECOND)
+            assert not await ledger.use_nonce("n", now=until, kept_until=until + 5 * SECOND)
+
+    async def test_a_dropped_nonce_may_be_used_again(self) -> None:
+        async with self.ledger() as ledger:
+            until = START + 10 * SECOND
+            await ledger.drop_nonce("n")
+            assert await ledger.use_nonce("n", now=START, kept_until=until)
+            await ledger.drop_nonce("n")
+            assert await ledger.use_nonce("n", now=START, kept_until=until)
+            assert not await ledger.use_nonce("n", now=START, kept_until=until)
+
+    async def test_of_many_who_use_a_nonce_one_succeeds(self) -> None:
+        async with self.ledger() as ledger:
+            until = START + SECOND
+            uses = (ledger.use_nonce("n", now=START, kept_until=until) for _ in range(20))
+            assert sum(await asyncio.gather(*uses)) == 1
 
     async def test_closing_may_be_repeated(self) -> None:
         async with self.ledger() as ledger:
