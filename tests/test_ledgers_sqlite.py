@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import contextvars
 import json
 import os
 import sqlite3
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from purista.bridges import Job
+from purista.bridges.sqlite_queues import SQLiteQueueBridge
 from purista.errors import LedgerError
-from purista.ledgers import Verdict
+from purista.ledgers import EnlistingLedger, Verdict
 from purista.ledgers.sqlite import SQLiteLedger
+from purista.message import Message
 from purista.testing import LedgerSuite
 from purista.testing.ledger_suite import LEASE, SECOND, START, proposal
 
@@ -300,6 +304,166 @@ def test_a_ledger_serves_one_event_loop_after_another(tmp_path: Path):
     asyncio.run(ledger.close())
 
 
+# Steps that share a transaction
+
+
+async def test_a_step_that_fails_does_not_undo_those_it_shares_a_transaction_with(tmp_path: Path):
+    async with opened(tmp_path / "ledger.sqlite") as ledger:
+        names = [f"{one}\ud800" if one % 5 == 0 else str(one) for one in range(50)]
+        calls = (ledger.decide(proposal(key=name, run_id=name)) for name in names)
+        rulings = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [isinstance(ruling, LedgerError) for ruling in rulings]
+        assert failed == [one % 5 == 0 for one in range(50)]
+        assert len(await ledger.runs()) == len(await ledger.records()) == 40
+
+
+async def test_decisions_that_share_a_transaction_see_each_other(tmp_path: Path):
+    async with opened(tmp_path / "ledger.sqlite") as ledger:
+        await ledger.decide(proposal(key="before"))
+        calls = [
+            ledger.decide(proposal(key=str(one), run_id=str(one), concurrency_policy="replace"))
+            for one in range(20)
+        ]
+        rulings = await asyncio.gather(*calls)
+        assert [ruling.token for ruling in rulings] == list(range(2, 22))
+        cancelled = [run_id for ruling in rulings[1:] for run_id in ruling.cancelled]
+        assert cancelled == [str(one) for one in range(19)]
+
+
+# One transaction with a queue
+
+
+REPORTS = Job(Message("reports", b"{}", "id-1", headers={"traceparent": "00-1"}), key="2027-03")
+
+
+@contextlib.asynccontextmanager
+async def shared(path):
+    async with opened(path) as ledger:
+        queues = SQLiteQueueBridge(path, synchronous="normal")
+        try:
+            yield ledger, queues
+        finally:
+            await queues.close()
+
+
+async def leased_job(queues):
+    leased = await queues.lease("reports", duration=LEASE, wait=timedelta(0))
+    return None if leased is None else leased.job
+
+
+async def test_a_ledger_that_enlists_says_which_file_it_is(tmp_path: Path):
+    async with shared(tmp_path / "one.sqlite") as (ledger, queues):
+        assert isinstance(ledger, EnlistingLedger)
+        assert ledger.store == queues.store
+        async with opened(tmp_path / "two.sqlite") as other:
+            assert other.store != queues.store
+
+
+@pytest.mark.parametrize("first", ["ledger", "queues", "neither"])
+async def test_a_decision_and_its_job_are_one_step(tmp_path: Path, first: str):
+    async with shared(tmp_path / "one.sqlite") as (ledger, queues):
+        if first == "queues":
+            assert await leased_job(queues) is None
+        elif first == "ledger":
+            await ledger.runs()
+        ruling = await ledger.decide_and_enlist(
+            proposal(run_id="r"), lambda _: queues.enlisted(REPORTS)
+        )
+        run = await ledger.run("r")
+        assert (ruling.verdict, ruling.run_id, ruling.token) == ("accepted", "r", run.token)
+        assert (run.status, run.lease_until) == ("active", None)
+        assert await leased_job(queues) == REPORTS
+
+
+async def test_work_is_told_the_ruling_and_not_called_for_a_refusal(tmp_path: Path):
+    told = []
+    async with shared(tmp_path / "one.sqlite") as (ledger, queues):
+
+        def work(ruling):
+            told.append(ruling)
+            return queues.enlisted(REPORTS)
+
+        first = await ledger.decide_and_enlist(proposal(run_id="r"), work)
+        for verdict in (Verdict.ACCEPTED, Verdict.DISABLED):
+            again = await ledger.decide_and_enlist(proposal(run_id="r", verdict=verdict), work)
+            assert again.verdict == "duplicate"
+        assert told == [first]
+
+
+async def test_work_that_fails_leaves_nothing_decided(tmp_path: Path):
+    async with shared(tmp_path / "one.sqlite") as (ledger, queues):
+
+        def work(ruling):
+            def enlisted(connection):
+                queues.enlisted(REPORTS)(connection)
+                raise ValueError("hunter2")
+
+            return enlisted
+
+        with pytest.raises(LedgerError) as caught:
+            await ledger.decide_and_enlist(proposal(run_id="r"), work)
+        assert str(caught.value).endswith("ValueError in what was enlisted; nothing was decided")
+        assert (await ledger.run("r"), await ledger.records()) == (None, [])
+        assert await leased_job(queues) is None
+
+
+async def test_work_that_the_file_refuses_leaves_nothing_decided(tmp_path: Path):
+    async with opened(tmp_path / "one.sqlite") as ledger:
+        with pytest.raises(LedgerError, match="no such table: nowhere"):
+            await ledger.decide_and_enlist(
+                proposal(run_id="r"),
+                lambda _: lambda connection: connection.execute("DELETE FROM nowhere"),
+            )
+        assert await ledger.run("r") is None
+
+
+async def test_a_closed_queue_leaves_nothing_decided(tmp_path: Path):
+    async with shared(tmp_path / "one.sqlite") as (ledger, queues):
+        await queues.close()
+        with pytest.raises(LedgerError, match="the SQLite bridge is closed"):
+            await ledger.decide_and_enlist(proposal(run_id="r"), lambda _: queues.enlisted(REPORTS))
+        assert await ledger.run("r") is None
+
+
+async def test_a_job_that_is_known_is_not_enqueued_again_but_the_run_is_accepted(tmp_path: Path):
+    async with shared(tmp_path / "one.sqlite") as (ledger, queues):
+        await queues.enqueue(REPORTS)
+        ruling = await ledger.decide_and_enlist(
+            proposal(run_id="r"), lambda _: queues.enlisted(REPORTS)
+        )
+        assert ruling.verdict == "accepted"
+        assert [await leased_job(queues), await leased_job(queues)] == [REPORTS, None]
+
+
+async def test_work_has_the_context_of_its_caller(tmp_path: Path):
+    word = contextvars.ContextVar("word", default="nothing")
+    heard = []
+    async with opened(tmp_path / "one.sqlite") as ledger:
+        word.set("caller's")
+        await ledger.decide_and_enlist(
+            proposal(), lambda _: lambda connection: heard.append(word.get())
+        )
+    assert heard == ["caller's"]
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 6, 7, 8])
+async def test_a_kill_between_decision_job_and_dispatch_leaves_both_or_nothing(
+    tmp_path: Path, step: int
+):
+    """From the first statement of the enqueue to COMMIT, which is the sixth, and beyond."""
+    path = tmp_path / "one.sqlite"
+    async with shared(path) as (_, queues):
+        assert await leased_job(queues) is None
+    with another_process(path, "enlist", step) as process:
+        returned = process.stdout.readline()
+        process.kill()
+    async with shared(path) as (ledger, queues):
+        run, job = await ledger.run("r"), await leased_job(queues)
+    assert (run is not None, job is not None) in ((True, True), (False, False))
+    assert (returned != "") <= (run is not None)
+    assert run is None or run.status == "active"
+
+
 # What is wrong with a file
 
 
@@ -371,7 +535,7 @@ async def test_a_ledger_of_a_newer_version_is_left_as_it_is(tmp_path: Path):
         await ledger.decide(proposal())
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    assert "its schema has version 99, this purista knows 1; use" in await refusal(path)
+    assert "its schema has version 99, this purista knows 2; use" in await refusal(path)
 
 
 async def test_a_damaged_file_is_an_error_with_a_remedy(tmp_path: Path):
@@ -423,7 +587,7 @@ async def test_the_file_is_in_wal_mode_and_bears_its_marks(tmp_path: Path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         names = ("journal_mode", "application_id", "user_version")
         marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
-    assert marks == ["wal", int.from_bytes(b"PURI"), 1]
+    assert marks == ["wal", int.from_bytes(b"PURI"), 2]
 
 
 async def test_instants_are_integer_microseconds_in_utc(tmp_path: Path):
@@ -445,6 +609,32 @@ async def test_a_ledger_does_not_grow_for_ever(tmp_path: Path):
                 proposal(nominal_time=now, now=now, verdict=verdict, dedupe_window=SECOND)
             )
     assert all(count <= 64 for count in counts(path)), counts(path)
+
+
+async def test_a_purge_leaves_the_file_to_others_in_between(tmp_path: Path):
+    path, later = tmp_path / "ledger.sqlite", START + timedelta(days=90)
+    async with opened(path) as ledger, opened(path) as other:
+        names = [str(one) for one in range(3000)]
+        late = {"verdict": Verdict.LATE}
+        await asyncio.gather(*(ledger.decide(proposal(key=one, **late)) for one in names))
+        purging = asyncio.create_task(ledger.purge(later))
+        decided = 0
+        while not purging.done():
+            await other.decide(proposal(key=f"other {decided}", run_id=f"other {decided}"))
+            decided += 1
+        assert decided >= 6
+        assert await purging >= 6000
+
+
+async def test_nonces_do_not_grow_for_ever(tmp_path: Path):
+    path = tmp_path / "ledger.sqlite"
+    async with opened(path) as ledger:
+        for number in range(300):
+            now = START + number * SECOND
+            await ledger.use_nonce(str(number), now=now, kept_until=now + 5 * SECOND)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM nonces").fetchone()
+        assert count <= 6
 
 
 async def test_tokens_grow_even_when_nothing_is_remembered(tmp_path: Path):

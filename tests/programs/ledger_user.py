@@ -13,8 +13,12 @@ import signal
 import sys
 from datetime import timedelta
 
+from purista.bridges import Job
+from purista.bridges.sqlite_queues import SQLiteQueueBridge
 from purista.errors import LedgerError
 from purista.ledgers.sqlite import SQLiteLedger
+from purista.ledgers.sqlite_schema import LedgerTables
+from purista.message import Message
 from purista.testing.ledger_suite import LEASE, START, proposal
 
 NOBODY = 65534
@@ -60,6 +64,48 @@ async def claim_without_end(ledger):
         nominal_time = START + timedelta(seconds=number)
         ruling = await ledger.decide(proposal(nominal_time=nominal_time, run_id=str(number)))
         tell(ruling.run_id)
+
+
+def kill_at(connection, step):
+    """End this process as if by a power failure before the statement of that number."""
+    steps = itertools.count(1)
+
+    def trace(_):
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    connection.set_trace_callback(trace)
+
+
+async def migrate(ledger, step):
+    """Open an older file, and be killed at one of the statements that migrate it."""
+    make = LedgerTables.make
+
+    def killed(tables, connection):
+        kill_at(connection, int(step))
+        make(tables, connection)
+
+    LedgerTables.make = killed
+    await ledger.runs()
+
+
+async def enlist(ledger, step):
+    """Decide and enqueue in one transaction, and be killed at one of its statements, or after it."""
+    queues = SQLiteQueueBridge(sys.argv[1])
+    job = Job(Message("reports", b"{}", "id-1"))
+
+    def work(ruling):
+        enqueue = queues.enlisted(job)
+
+        def enlisted(connection):
+            kill_at(connection, int(step))
+            enqueue(connection)
+
+        return enlisted
+
+    await ledger.decide_and_enlist(proposal(run_id="r"), work)
+    tell("returned")
+    wait()
 
 
 async def write_to_read_only(ledger, *others):

@@ -1,28 +1,31 @@
 """The SQLite ledger: runs in one file that survives restarts and that several processes can share.
 
-One thread of its own talks to the file; every step is one ``BEGIN IMMEDIATE`` transaction.
+One thread of its own talks to the file. Every step is atomic; steps that wait for the file together
+share one ``BEGIN IMMEDIATE`` transaction, each in its savepoint.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import contextvars
 import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from purista.errors import LedgerError
+from purista.errors import BridgeError, LedgerError
 from purista.ledgers import book
 from purista.ledgers.book import RETENTION
-from purista.ledgers.port import Proposal, Record, Ruling, Run
-from purista.ledgers.sqlite_book import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, SQLiteBook
+from purista.ledgers.port import Enlistment, KnownContract, Proposal, Record, Ruling, Run, Verdict
+from purista.ledgers.sqlite_book import PURGED_AT_ONCE, SQLiteBook, Wanted
+from purista.ledgers.sqlite_notes import SQLiteNotes
+from purista.ledgers.sqlite_schema import LedgerTables
+from purista.sqlitefile import BUSY_TIMEOUT, SQLiteFile, store
+from purista.sqlitethread import SQLiteThread
 
-BUSY_TIMEOUT = timedelta(seconds=15)
-"""How long a step waits for another process; shorter than a claim's lease."""
+PURGE_PAUSE = timedelta(milliseconds=10)
+"""How long a purge leaves the file to others between two steps."""
 
 T = TypeVar("T")
 
@@ -30,13 +33,15 @@ T = TypeVar("T")
 class SQLiteLedger:
     """A ledger and its history in the file ``path``, which is made when it is not there.
 
-    A step that returned survives the end of the process, however it ends. With ``synchronous="full"``
-    it survives a power failure too; ``"normal"`` can lose the last steps to one, never their
-    consistency, and is several times faster. ``retention``: finished runs, skips and records are
-    deleted once they are older than that and than their schedule's dedupe window; the latest nominal
-    time of a schedule never is. ``busy_timeout``: how long a step waits for other processes.
+    Implements ``Ledger``, ``History``, ``Contracts``, ``Nonces`` and ``EnlistingLedger``. A step that
+    returned survives the end of the process, however it ends. With ``synchronous="full"`` it survives
+    a power failure too; ``"normal"`` can lose the last steps to one, never their consistency, and is
+    faster. ``retention``: finished runs, skips and records are deleted once they are older than that
+    and than their schedule's dedupe window; the latest nominal time of a schedule never is.
+    ``busy_timeout``: how long a step waits for other processes.
 
-    The file is opened by the first call; what is wrong with it is raised as ``LedgerError`` then.
+    The file is opened by the first call, which brings one of an older version up to the present
+    version; what is wrong with it is raised as ``LedgerError`` then.
     """
 
     def __init__(
@@ -49,10 +54,21 @@ class SQLiteLedger:
     ) -> None:
         if str(path) in ("", ":memory:"):
             raise LedgerError(f"ledger '{path}': it is no file; use MemoryLedger")
-        self._file = _File(Path(path).absolute(), busy_timeout, synchronous)
+        self._path = Path(path).absolute()
+        self._store = store(self._path)
         self._retention = retention
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="purista-ledger")
+        self._thread = SQLiteThread(
+            SQLiteFile(
+                self._path, LedgerTables(), busy_timeout=busy_timeout, synchronous=synchronous
+            ),
+            name="purista-ledger",
+        )
         self._is_closed = False
+
+    @property
+    def store(self) -> str:
+        """Which file it is; a queue bridge with an equal ``store`` keeps its jobs in the same one."""
+        return self._store
 
     async def decide(self, proposal: Proposal) -> Ruling:
         """Decide about a trigger and record the decision."""
@@ -82,174 +98,124 @@ class SQLiteLedger:
         return None if entry is None else entry.run()
 
     async def runs(
-        self, *, schedule_id: str | None = None, unfinished: bool = False, limit: int = 100
+        self,
+        *,
+        schedule_id: str | None = None,
+        unfinished: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
     ) -> Sequence[Run]:
         """Return runs, newest nominal time first; ``unfinished`` keeps claimed, active and failed ones."""
-        found = await self._read(lambda rows: rows.entries(schedule_id, unfinished, limit))
+        wanted = Wanted(schedule_id=schedule_id, since=since, until=until, limit=limit)
+        found = await self._read(lambda rows: rows.entries(wanted, unfinished=unfinished))
         return [entry.run() for entry in found]
 
     async def records(
-        self, *, schedule_id: str | None = None, limit: int = 100
+        self,
+        *,
+        schedule_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
     ) -> Sequence[Record]:
         """Return decisions, newest first."""
-        return await self._read(lambda rows: rows.records(schedule_id, limit))
+        wanted = Wanted(schedule_id=schedule_id, since=since, until=until, limit=limit)
+        return await self._read(lambda rows: rows.records(wanted))
 
     async def latest(self, schedule_id: str) -> datetime | None:
         """Return the latest nominal time that was decided for a scheduler, or None."""
         return await self._read(lambda rows: rows.latest(schedule_id))
 
+    async def purge(self, now: datetime) -> int:
+        """Forget everything that may be forgotten; return how many runs, skips and records.
+
+        Step by step, with pauses: others go on meanwhile, and what was forgotten stays so when it is
+        cancelled.
+        """
+        count, is_done = await self._step(lambda rows: _purged(rows, now))
+        while not is_done:
+            await asyncio.sleep(PURGE_PAUSE.total_seconds())
+            more, is_done = await self._step(lambda rows: _purged(rows, now))
+            count += more
+        return count
+
+    async def note_contracts(self, fingerprints: Mapping[str, str], *, now: datetime) -> None:
+        """Note under which fingerprint each schedule id runs from now on."""
+        known = dict(fingerprints)
+        await self._write(lambda file: SQLiteNotes(file).note_contracts(known, now))
+
+    async def contract(self, schedule_id: str) -> KnownContract | None:
+        """Return what is known of a schedule, or None."""
+        return await self._read(lambda rows: SQLiteNotes(rows.connection).contract(schedule_id))
+
+    async def use_nonce(self, nonce: str, *, now: datetime, kept_until: datetime) -> bool:
+        """Return True, and remember it until ``kept_until``; False when it is remembered already."""
+        return await self._write(lambda file: SQLiteNotes(file).use_nonce(nonce, now, kept_until))
+
+    async def drop_nonce(self, nonce: str) -> None:
+        """Forget a nonce."""
+        await self._write(lambda file: SQLiteNotes(file).drop_nonce(nonce))
+
+    async def decide_and_enlist(
+        self, proposal: Proposal, work: Callable[[Ruling], Enlistment]
+    ) -> Ruling:
+        """Decide; when it is accepted, do the work and note the run as dispatched, all in one step.
+
+        ``work`` and what it returns are called in the ledger's thread, with the caller's context
+        variables; once more when the transaction has to be repeated. When it fails nothing is decided,
+        and ``LedgerError`` is raised.
+        """
+        context = contextvars.copy_context()
+        return await self._step(
+            lambda rows: context.run(self._decide_and_enlist, rows, proposal, work)
+        )
+
     async def close(self) -> None:
         """Finish what was begun, close the file and end the thread. May be repeated."""
-        if self._is_closed:
-            return
         self._is_closed = True
-        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
-        self._thread.shutdown(wait=False)
-        await closing
+        await self._thread.close()
+
+    def _decide_and_enlist(
+        self, rows: SQLiteBook, proposal: Proposal, work: Callable[[Ruling], Enlistment]
+    ) -> Ruling:
+        ruling = book.decide(rows, proposal, retention=self._retention)
+        if ruling.verdict is Verdict.ACCEPTED:
+            self._enlist(rows.connection, work, ruling)
+            book.dispatched(rows, ruling.run_id, ruling.token, lease_until=None)
+        return ruling
+
+    def _enlist(
+        self, connection: sqlite3.Connection, work: Callable[[Ruling], Enlistment], ruling: Ruling
+    ) -> None:
+        """Do the work of another; its errors are told without what they may quote."""
+        try:
+            work(ruling)(connection)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            known = isinstance(error, BridgeError)
+            text = str(error) if known else f"{type(error).__name__} in what was enlisted"
+            raise LedgerError(f"ledger '{self._path}': {text}; nothing was decided") from error
 
     async def _step(self, work: Callable[[SQLiteBook], T]) -> T:
-        return await self._in_thread(lambda: self._file.write(work))
+        return await self._write(lambda connection: work(SQLiteBook(connection)))
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._refuse_when_closed()
+        return await self._thread.write(work)
 
     async def _read(self, work: Callable[[SQLiteBook], T]) -> T:
-        return await self._in_thread(lambda: self._file.read(work))
+        self._refuse_when_closed()
+        return await self._thread.read(lambda connection: work(SQLiteBook(connection)))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Await work in the ledger's thread. When the caller is cancelled, it is done or not begun."""
+    def _refuse_when_closed(self) -> None:
         if self._is_closed:
-            raise LedgerError(f"ledger '{self._file.path}': it is closed; make a new one")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            raise LedgerError(f"ledger '{self._path}': it is closed; make a new one")
 
 
-class _File:
-    """The database file and its one connection; used by one thread only."""
-
-    def __init__(self, path: Path, busy_timeout: timedelta, synchronous: str) -> None:
-        self.path = path
-        self._busy_timeout = busy_timeout
-        self._synchronous = synchronous
-        self._connection: sqlite3.Connection | None = None
-
-    def write(self, work: Callable[[SQLiteBook], T]) -> T:
-        return self._try("IMMEDIATE", work)
-
-    def read(self, work: Callable[[SQLiteBook], T]) -> T:
-        return self._try("DEFERRED", work)
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _try(self, kind: str, work: Callable[[SQLiteBook], T]) -> T:
-        """Do the work in one transaction; after an error the next call opens the file anew."""
-        try:
-            if self._connection is None:
-                self._connection = self._opened()
-            with _transaction(self._connection, kind):
-                return work(SQLiteBook(self._connection))
-        except (sqlite3.Error, UnicodeError) as error:
-            self.close()
-            raise LedgerError(f"ledger '{self.path}': {self._explained(error)}") from error
-
-    def _opened(self) -> sqlite3.Connection:
-        if not self.path.parent.is_dir():
-            self._refuse(f"there is no directory '{self.path.parent}'; create it")
-        if self.path.is_dir():
-            self._refuse("it is a directory; name a file in it")
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout.total_seconds(), isolation_level=None
-        )
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        with _transaction(connection, "DEFERRED"):
-            self._is_new(connection)
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        if self._journal_mode(connection) != "wal":  # pragma: no cover - needs such a file system
-            self._refuse("its file system has no shared memory; put it on a local disk")
-        with _transaction(connection, "IMMEDIATE"):
-            self._create(connection)
-
-    def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """Whether nobody has written to the file yet; refuses what is no ledger of this version.
-
-        In one transaction, so that it does not see half of what another process creates.
-        """
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application == version == tables == 0:
-            return True
-        if application != APPLICATION_ID:
-            self._refuse("it is the SQLite database of another program; name another file")
-        if version != SCHEMA_VERSION:
-            self._refuse(
-                f"its schema has version {version}, this purista knows {SCHEMA_VERSION}; "
-                "use the purista that wrote it, or a newer one"
-            )
-        return False
-
-    def _journal_mode(self, connection: sqlite3.Connection) -> str:
-        """Switch to WAL; while another process does the same, SQLite does not always wait."""
-        deadline = time.monotonic() + self._busy_timeout.total_seconds()
-        while True:
-            try:
-                (mode,) = connection.execute("PRAGMA journal_mode = wal").fetchone()
-                return str(mode)
-            except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-
-    def _create(self, connection: sqlite3.Connection) -> None:
-        if self._is_new(connection):
-            for statement in SCHEMA.split(";"):
-                connection.execute(statement)
-
-    def _refuse(self, text: str) -> None:
-        raise LedgerError(f"ledger '{self.path}': {text}")
-
-    def _explained(self, error: Exception) -> str:
-        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return (
-                f"another process kept it locked for {self._busy_timeout}; "
-                "end that one, or raise busy_timeout"
-            )
-        return _EXPLANATIONS.get(_code(error), f"{error}; try again")
-
-
-_WRITABLE = "make the file and its directory writable for this user"
-_EXPLANATIONS: dict[int | None, str] = {
-    sqlite3.SQLITE_READONLY: f"it cannot be written; {_WRITABLE}",
-    sqlite3.SQLITE_CANTOPEN: f"it cannot be opened; {_WRITABLE}",
-    sqlite3.SQLITE_PERM: f"it cannot be opened; {_WRITABLE}",
-    sqlite3.SQLITE_FULL: "the disk is full; make room",
-    sqlite3.SQLITE_IOERR: "the disk could not read or write it; see the system's log",
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite database; name another file",
-    sqlite3.SQLITE_CORRUPT: (
-        "it is damaged; restore it, or move it away (with its -wal file) and start anew, "
-        "which forgets what ran"
-    ),
-}
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
-
-
-def _code(error: Exception) -> int | None:
-    """Return the primary result code, https://sqlite.org/rescode.html."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
+def _purged(rows: SQLiteBook, now: datetime) -> tuple[int, bool]:
+    """Delete some of what is old; return how many runs, skips and records, and whether that was all."""
+    nonces = SQLiteNotes(rows.connection).prune(now, PURGED_AT_ONCE)
+    deleted = rows.prune(now, PURGED_AT_ONCE)
+    return sum(deleted), max(nonces, *deleted) < PURGED_AT_ONCE

@@ -1,78 +1,43 @@
-"""The rows of a SQLite ledger: its schema, and its book on one connection."""
+"""The book of a SQLite ledger: its runs, skips and records on one connection."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from purista.ledgers.book import Entry
 from purista.ledgers.port import Record, RunStatus, Verdict
 
-SCHEMA_VERSION = 1
-"""``PRAGMA user_version`` of the files that this module writes."""
-
-APPLICATION_ID = 0x50555249
-"""``PRAGMA application_id`` of a ledger: "PURI". https://sqlite.org/fileformat2.html"""
-
 PRUNE_EVERY = 32
 PRUNED_AT_ONCE = 100
 """With every 32nd record at most 100 old rows of each table are deleted: more than were added."""
 
-SCHEMA = f"""
-CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY,
-    schedule_id TEXT NOT NULL,
-    nominal_time INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    status TEXT NOT NULL,
-    token INTEGER NOT NULL,
-    owner TEXT NOT NULL,
-    claimed_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
-    lease_until INTEGER,
-    ended_at INTEGER,
-    outcome TEXT NOT NULL,
-    is_dispatched INTEGER NOT NULL,
-    kept_until INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX runs_of_key ON runs (schedule_id, key, claimed_at);
-CREATE INDEX runs_by_time ON runs (schedule_id, nominal_time);
-CREATE INDEX runs_unfinished ON runs (schedule_id, status) WHERE ended_at IS NULL;
-CREATE INDEX runs_leased ON runs (owner) WHERE lease_until IS NOT NULL;
-CREATE INDEX runs_kept ON runs (kept_until);
-CREATE TABLE skips (
-    schedule_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    nominal_time INTEGER NOT NULL,
-    run_id TEXT NOT NULL,
-    seen_at INTEGER NOT NULL,
-    kept_until INTEGER NOT NULL,
-    PRIMARY KEY (schedule_id, key, nominal_time)
-) WITHOUT ROWID;
-CREATE INDEX skips_kept ON skips (kept_until);
-CREATE TABLE records (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    schedule_id TEXT NOT NULL,
-    nominal_time INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    run_id TEXT NOT NULL,
-    verdict TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    source TEXT NOT NULL,
-    decided_at INTEGER NOT NULL,
-    kept_until INTEGER NOT NULL
-);
-CREATE INDEX records_of_schedule ON records (schedule_id);
-CREATE INDEX records_kept ON records (kept_until);
-CREATE TABLE schedules (
-    schedule_id TEXT PRIMARY KEY,
-    latest INTEGER NOT NULL
-) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION}
-"""
+PURGED_AT_ONCE = 500
+"""How many rows of each table a step of a purge deletes: other processes wait for each step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which runs or records are asked for: of one schedule or of all, by their nominal times."""
+
+    schedule_id: str | None
+    since: datetime | None
+    until: datetime | None
+    limit: int
+
+    def where(self) -> tuple[str, tuple[object, ...]]:
+        """Return it as a condition, and the values for its marks."""
+        bounds = (
+            ("schedule_id = ?", self.schedule_id),
+            ("nominal_time >= ?", None if self.since is None else micros(self.since)),
+            ("nominal_time < ?", None if self.until is None else micros(self.until)),
+        )
+        used = [(text, value) for text, value in bounds if value is not None]
+        return " AND ".join(["1", *(text for text, _ in used)]), tuple(value for _, value in used)
 
 
 class SQLiteBook:
@@ -95,15 +60,15 @@ class SQLiteBook:
             "ORDER BY claimed_at DESC, token DESC LIMIT 1",
             schedule_id,
             key,
-            _micros(since),
+            micros(since),
         )
 
-    def active(self, schedule_id: str) -> Sequence[Entry]:
-        """Return the schedule's claimed and active runs."""
-        return self._all(
-            "WHERE schedule_id = ? AND status IN ('claimed', 'active') AND ended_at IS NULL",
-            schedule_id,
-        )
+    def active(self, schedule_id: str, *, expired_at: datetime | None) -> Sequence[Entry]:
+        """Return the schedule's claimed and active runs; at an instant, those whose time-out has passed."""
+        where = "WHERE schedule_id = ? AND status IN ('claimed', 'active') AND ended_at IS NULL"
+        if expired_at is None:
+            return self._all(where, schedule_id)
+        return self._all(f"{where} AND expires_at <= ?", schedule_id, micros(expired_at))
 
     def insert(self, entry: Entry) -> None:
         """Store a claimed run; overwrite the one with its id."""
@@ -112,18 +77,18 @@ class SQLiteBook:
             (
                 entry.run_id,
                 entry.schedule_id,
-                _micros(entry.nominal_time),
+                micros(entry.nominal_time),
                 entry.key,
                 str(entry.status),
                 entry.token,
                 entry.owner,
-                _micros(entry.claimed_at),
-                _micros(entry.expires_at),
-                None if entry.lease_until is None else _micros(entry.lease_until),
-                None if entry.ended_at is None else _micros(entry.ended_at),
+                micros(entry.claimed_at),
+                micros(entry.expires_at),
+                None if entry.lease_until is None else micros(entry.lease_until),
+                None if entry.ended_at is None else micros(entry.ended_at),
                 entry.outcome,
                 entry.is_dispatched,
-                _micros(entry.kept_until),
+                micros(entry.kept_until),
             ),
         )
 
@@ -134,8 +99,8 @@ class SQLiteBook:
             "is_dispatched = ? WHERE run_id = ?",
             (
                 str(entry.status),
-                None if entry.lease_until is None else _micros(entry.lease_until),
-                None if entry.ended_at is None else _micros(entry.ended_at),
+                None if entry.lease_until is None else micros(entry.lease_until),
+                None if entry.ended_at is None else micros(entry.ended_at),
                 entry.outcome,
                 entry.is_dispatched,
                 entry.run_id,
@@ -149,7 +114,7 @@ class SQLiteBook:
         row = self.connection.execute(
             "SELECT run_id FROM skips "
             "WHERE schedule_id = ? AND key = ? AND nominal_time = ? AND seen_at > ?",
-            (schedule_id, key, _micros(nominal_time), _micros(since)),
+            (schedule_id, key, micros(nominal_time), micros(since)),
         ).fetchone()
         return None if row is None else str(row[0])
 
@@ -160,10 +125,10 @@ class SQLiteBook:
             (
                 record.schedule_id,
                 record.key,
-                _micros(record.nominal_time),
+                micros(record.nominal_time),
                 record.run_id,
-                _micros(record.decided_at),
-                _micros(kept_until),
+                micros(record.decided_at),
+                micros(kept_until),
             ),
         )
 
@@ -173,21 +138,21 @@ class SQLiteBook:
             "INSERT INTO records VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.schedule_id,
-                _micros(record.nominal_time),
+                micros(record.nominal_time),
                 record.key,
                 record.run_id,
                 str(record.verdict),
                 record.reason,
                 record.source,
-                _micros(record.decided_at),
-                _micros(kept_until),
+                micros(record.decided_at),
+                micros(kept_until),
             ),
         ).lastrowid
         assert number is not None
         if is_latest:
             self._raise_latest(record)
         if number % PRUNE_EVERY == 0:
-            self._prune(record.decided_at)
+            self.prune(record.decided_at, PRUNED_AT_ONCE)
         return number
 
     def renew(self, owner: str, lease_until: datetime) -> None:
@@ -195,43 +160,40 @@ class SQLiteBook:
         self.connection.execute(
             "UPDATE runs SET lease_until = max(lease_until, ?) "
             "WHERE owner = ? AND lease_until IS NOT NULL AND status IN ('claimed', 'active')",
-            (_micros(lease_until), owner),
+            (micros(lease_until), owner),
         )
 
-    def entries(self, schedule_id: str | None, unfinished: bool, limit: int) -> Sequence[Entry]:
+    def entries(self, wanted: Wanted, *, unfinished: bool) -> Sequence[Entry]:
         """Return runs, newest nominal time first."""
-        wanted = ["schedule_id = ?"] if schedule_id is not None else []
-        wanted += ["ended_at IS NULL"] if unfinished else []
-        where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
-        values = () if schedule_id is None else (schedule_id,)
-        return self._all(f"{where}ORDER BY nominal_time DESC, token DESC LIMIT ?", *values, limit)
+        where, values = wanted.where()
+        where += " AND ended_at IS NULL" if unfinished else ""
+        order = "ORDER BY nominal_time DESC, token DESC LIMIT ?"
+        return self._all(f"WHERE {where} {order}", *values, wanted.limit)
 
-    def records(self, schedule_id: str | None, limit: int) -> Sequence[Record]:
+    def records(self, wanted: Wanted) -> Sequence[Record]:
         """Return records, newest first."""
-        if schedule_id is None:
-            rows = self.connection.execute(_RECORDS, (limit,))
-        else:
-            rows = self.connection.execute(_RECORDS_OF_SCHEDULE, (schedule_id, limit))
-        return [_record(row) for row in rows]
+        where, values = wanted.where()
+        statement = f"{_RECORDS} WHERE {where} ORDER BY number DESC LIMIT ?"
+        return [_record(row) for row in self.connection.execute(statement, (*values, wanted.limit))]
 
     def latest(self, schedule_id: str) -> datetime | None:
         """Return the schedule's latest nominal time."""
         row = self.connection.execute(
             "SELECT latest FROM schedules WHERE schedule_id = ?", (schedule_id,)
         ).fetchone()
-        return None if row is None else _instant(row[0])
+        return None if row is None else instant(row[0])
 
     def _raise_latest(self, record: Record) -> None:
         self.connection.execute(
             "INSERT INTO schedules VALUES (?, ?) ON CONFLICT (schedule_id) "
             "DO UPDATE SET latest = excluded.latest WHERE excluded.latest > latest",
-            (record.schedule_id, _micros(record.nominal_time)),
+            (record.schedule_id, micros(record.nominal_time)),
         )
 
-    def _prune(self, now: datetime) -> None:
-        """Delete a few of the rows that are old enough."""
-        for statement in _PRUNE:
-            self.connection.execute(statement, (_micros(now), PRUNED_AT_ONCE))
+    def prune(self, now: datetime, most: int) -> Sequence[int]:
+        """Delete rows that are old enough, ``most`` of each table; return how many of each."""
+        values = (micros(now), most)
+        return [self.connection.execute(statement, values).rowcount for statement in _PRUNE]
 
     def _one(self, where: str, *values: object) -> Entry | None:
         row = self.connection.execute(_SELECT + where, values).fetchone()
@@ -246,14 +208,7 @@ _SELECT = (
     "lease_until, ended_at, outcome, is_dispatched, kept_until FROM runs "
 )
 _INSERT = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_RECORDS = """
-SELECT schedule_id, nominal_time, key, run_id, verdict, reason, source, decided_at
-FROM records ORDER BY number DESC LIMIT ?
-"""
-_RECORDS_OF_SCHEDULE = """
-SELECT schedule_id, nominal_time, key, run_id, verdict, reason, source, decided_at
-FROM records WHERE schedule_id = ? ORDER BY number DESC LIMIT ?
-"""
+_RECORDS = "SELECT schedule_id, nominal_time, key, run_id, verdict, reason, source, decided_at FROM records"
 _PRUNE = (
     "DELETE FROM runs WHERE run_id IN "
     "(SELECT run_id FROM runs WHERE kept_until <= ? ORDER BY kept_until LIMIT ?)",
@@ -263,45 +218,49 @@ _PRUNE = (
     "DELETE FROM records WHERE number IN "
     "(SELECT number FROM records WHERE kept_until <= ? ORDER BY kept_until LIMIT ?)",
 )
+_STATUSES = {str(status): status for status in RunStatus}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def _micros(instant: datetime) -> int:
+def micros(instant: datetime) -> int:
+    """Return an aware instant as the file has it: microseconds since 1970 in UTC."""
     return (instant - _EPOCH) // _MICROSECOND
 
 
-def _instant(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
+@lru_cache(4096)
+def instant(micros: int) -> datetime:
+    """Return what the file has as an instant in UTC; the same few are asked for again and again."""
+    return _EPOCH + timedelta(0, 0, micros)
 
 
 def _entry(row: Sequence[Any]) -> Entry:
     return Entry(
         run_id=row[0],
         schedule_id=row[1],
-        nominal_time=_instant(row[2]),
+        nominal_time=instant(row[2]),
         key=row[3],
-        status=RunStatus(row[4]),
+        status=_STATUSES[row[4]],
         token=row[5],
         owner=row[6],
-        claimed_at=_instant(row[7]),
-        expires_at=_instant(row[8]),
-        lease_until=None if row[9] is None else _instant(row[9]),
-        ended_at=None if row[10] is None else _instant(row[10]),
+        claimed_at=instant(row[7]),
+        expires_at=instant(row[8]),
+        lease_until=None if row[9] is None else instant(row[9]),
+        ended_at=None if row[10] is None else instant(row[10]),
         outcome=row[11],
         is_dispatched=bool(row[12]),
-        kept_until=_instant(row[13]),
+        kept_until=instant(row[13]),
     )
 
 
 def _record(row: Sequence[Any]) -> Record:
     return Record(
         schedule_id=row[0],
-        nominal_time=_instant(row[1]),
+        nominal_time=instant(row[1]),
         key=row[2],
         run_id=row[3],
         verdict=Verdict(row[4]),
         reason=row[5],
         source=row[6],
-        decided_at=_instant(row[7]),
+        decided_at=instant(row[7]),
     )
