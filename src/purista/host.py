@@ -33,7 +33,7 @@ from purista.errors import (
 )
 from purista.handling import Handling, RunCancelledError
 from purista.ledgers import History, RunStatus
-from purista.message import RUN_CANCELLED, Message, RunInfo, new_message_id
+from purista.message import CANCELLED, RUN_CANCELLED, Message, RunInfo, new_message_id
 from purista.payload import key_of
 from purista.service import (
     Binding,
@@ -43,6 +43,7 @@ from purista.service import (
     Service,
     SubscriptionDeclaration,
 )
+from purista.telemetry import Telemetry, telemetry
 from purista.worker import Worker
 
 T = TypeVar("T")
@@ -54,6 +55,9 @@ DEDUPE_WINDOW = Job._field_defaults["dedupe_window"]
 
 _new = tuple.__new__
 """Makes a named tuple at half the cost; used where every message pays it."""
+
+BRIEFLY = 0.1
+"""Seconds that subscriptions have at least to take nothing new, when the grace is used up."""
 
 REMEMBERED_CANCELLATIONS = 10_000
 """How many cancelled runs a host remembers, so that their jobs that still wait are not begun."""
@@ -83,6 +87,7 @@ class Host:
         self.clock: Clock = clock or SystemClock()
         self.ledger = ledger
         self.grace = grace
+        self.telemetry: Telemetry | None = telemetry()
         self._subscriptions: list[Subscription] = []
         self._workers: list[Worker] = []
         self.at_work: set[Handling] = set()
@@ -136,14 +141,18 @@ class Host:
 
     async def stop(self) -> None:
         """Let everything that was accepted finish, within ``grace``, then stop. May be repeated."""
+        now, end = asyncio.get_running_loop().time, None
+        if self.grace is not None:
+            end = now() + self.grace.total_seconds()
         try:
             if not isinstance(self.queue_bridge, Drains):
-                await self._within_grace(self._finished(self._workers, []))
-            await self._within_grace(self._drained())
+                await self._by(end, self._finished(self._workers, []))
+            await self._by(end, self._drained())
         finally:
             workers, self._workers = self._workers, []
             subscriptions, self._subscriptions = self._subscriptions, []
-            await self._within_grace(self._finished(workers, subscriptions))
+            last = None if end is None else max(end, now() + BRIEFLY)
+            await self._by(last, self._finished(workers, subscriptions))
             await asyncio.gather(*(worker.abandon() for worker in workers))
             for handling in tuple(self.at_work):
                 handling.cancel("cut off as the host stopped")
@@ -158,7 +167,8 @@ class Host:
     ) -> R:
         """Invoke a command and return its answer. Raises ``CommandError`` or ``PayloadError``."""
         body = command.schema.dump(payload)
-        message = _new(Message, (command.address, body, new_message_id(), run))
+        headers = None if self.telemetry is None else self.telemetry.carry()
+        message = _new(Message, (command.address, body, new_message_id(), run, headers))
         pending = await self.event_bridge.request(message, timeout=timeout or command.timeout)
         answer, error = await pending
         if error is not None:
@@ -168,7 +178,8 @@ class Host:
     async def emit(self, event: Event[T], payload: T, *, run: RunInfo | None = None) -> None:
         """Publish an event. Raises ``PayloadError`` or ``BridgeError``."""
         body = event.schema.dump(payload)
-        message = _new(Message, (event.name, body, new_message_id(), run))
+        headers = None if self.telemetry is None else self.telemetry.carry()
+        message = _new(Message, (event.name, body, new_message_id(), run, headers))
         await self.event_bridge.publish(message)
 
     async def enqueue(
@@ -182,7 +193,8 @@ class Host:
     ) -> bool:
         """Enqueue a job; False when ``key`` was seen before. Raises ``PayloadError`` or ``BridgeError``."""
         body = queue.schema.dump(payload)
-        message = _new(Message, (queue.name, body, new_message_id(), run))
+        headers = None if self.telemetry is None else self.telemetry.carry()
+        message = _new(Message, (queue.name, body, new_message_id(), run, headers))
         job = _new(Job, (message, queue.max_attempts, delay, key, DEDUPE_WINDOW))
         return await self.queue_bridge.enqueue(job)
 
@@ -197,6 +209,8 @@ class Host:
         known = await self.ledger.run(run.run_id)
         if known is not None and known.status is RunStatus.REPLACED:
             return "replaced"
+        if known is not None and known.outcome == CANCELLED:
+            return CANCELLED
         expired = known is not None and known.status is RunStatus.EXPIRED
         return "run_timeout" if expired and run.schedule_id in self._exclusive else ""
 
@@ -212,7 +226,10 @@ class Host:
                 handling.cancel(reason)
 
     async def _serve(self, declaration: HandlerDeclaration[Any, Any]) -> None:
-        answer = partial(self._answer, declaration.command, declaration.handler)
+        handler: CommandHandler[Any, Any] = declaration.handler
+        if self.telemetry is not None:
+            handler = self.telemetry.traced("handle", handler, kind="server")
+        answer = partial(self._answer, declaration.command, handler)
         address = declaration.command.address
         self._subscriptions.append(await self.event_bridge.serve(address, answer))
 
@@ -239,7 +256,10 @@ class Host:
 
     async def _subscribe(self, service: Service, declaration: SubscriptionDeclaration[Any]) -> None:
         event = declaration.event
-        handle = partial(self._handle, event, declaration.handler)
+        handler: EventHandler[Any] = declaration.handler
+        if self.telemetry is not None:
+            handler = self.telemetry.traced("handle", handler)
+        handle = partial(self._handle, event, handler)
         await self._receive(event.name, f"{service.id}.{declaration.name}", handle)
 
     async def _handle(
@@ -265,7 +285,7 @@ class Host:
         if binding.idempotency_key is not None:
             key = f"{binding.name}:{key_of(binding.idempotency_key, body)}"
         run = message.run and message.run._replace(is_target=False)
-        job = Message(binding.queue.name, body, new_message_id(), run)
+        job = Message(binding.queue.name, body, new_message_id(), run, message.headers)
         await self.queue_bridge.enqueue(Job(job, binding.queue.max_attempts, key=key))
 
     async def _receive(
@@ -287,13 +307,15 @@ class Host:
             await asyncio.sleep(0)
 
     async def _finished(self, workers: list[Worker], subscriptions: list[Subscription]) -> None:
-        await asyncio.gather(*(worker.stop() for worker in workers))
-        await asyncio.gather(*(subscription.cancel() for subscription in subscriptions))
+        await asyncio.gather(
+            *(worker.stop() for worker in workers),
+            *(subscription.cancel() for subscription in subscriptions),
+        )
 
-    async def _within_grace(self, work: Coroutine[Any, Any, None]) -> None:
-        limit = None if self.grace is None else self.grace.total_seconds()
+    async def _by(self, end: float | None, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work until ``end``, in the event loop's time."""
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout_at(end):
                 await work
         except TimeoutError:
             logger.warning("not everything finished within the grace of %s", self.grace)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 RUN_ENDED = "dev.purista.run.ended"
 """Event: the target of a run is done. Its message carries the run; the body is ``{"outcome": ...}``."""
 
+CANCELLED = "cancelled"
+"""The outcome of a run that somebody cancelled, and the reason that its handlers are told."""
+
 RUN_CANCELLED = "dev.purista.run.cancelled"
-"""Event: a run was replaced or ran out of time. Body: ``{"runId": ..., "reason": ...}``."""
+"""Event: a run was replaced or cancelled, or ran out of time. Body: ``{"runId": ..., "reason": ...}``."""
 
 
 class RunInfo(NamedTuple):
@@ -32,13 +36,14 @@ class Message(NamedTuple):
     """One event, queue job or command request.
 
     ``name`` is that of the event, queue or command (commands as ``service.v<version>.name``),
-    ``body`` is JSON in UTF-8, ``id`` is unique per message.
+    ``body`` is JSON in UTF-8, ``id`` is unique per message. ``headers`` travel with it: the trace context.
     """
 
     name: str
     body: bytes
     id: str
     run: RunInfo | None = None
+    headers: Mapping[str, str] | None = None
 
 
 _prefix = f"{os.urandom(8).hex()}-"

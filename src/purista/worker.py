@@ -13,7 +13,7 @@ from purista.bridges import LeasedJob
 from purista.clock import Timer
 from purista.errors import BridgeClosedError, BridgeError, LeaseLostError, PayloadError
 from purista.handling import Handling
-from purista.message import RUN_ENDED, Message, RunInfo, new_message_id
+from purista.message import CANCELLED, RUN_ENDED, Message, RunInfo, new_message_id
 from purista.service import WorkerDeclaration
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Worker:
         assert task is not None
         bridge, host, at_work = self._bridge, self._host, self._host.at_work
         handler, load = self._declaration.handler, self._queue.schema.load
+        if host.telemetry is not None:
+            handler = host.telemetry.traced("work on", handler)
         name, duration, heartbeat = self._queue.name, self._queue.lease, self._heartbeat
         while not self._stopping:
             leased = await bridge.lease(name, duration=duration)
@@ -125,7 +127,7 @@ class Worker:
                     handling.absorb()
                 await bridge.ack(leased)
                 if run is not None and run.is_target:
-                    await self._ended(run, "replaced" if handling.cancelled else "acked")
+                    await self._ended(run, handling.reason or "acked")
             except LeaseLostError:
                 logger.warning("queue %s: a lease was lost; the job is tried again", name)
             finally:
@@ -176,8 +178,8 @@ class Worker:
             await self._ended(message.run, "dead_lettered")
 
     async def _drop(self, leased: LeasedJob, reason: str) -> None:
-        """End a job whose run was cancelled: forget it when replaced, keep it as dead letter else."""
-        if reason == "replaced":
+        """End a job whose run is not wanted any more; one that ran out of time is a dead letter."""
+        if reason in ("replaced", CANCELLED):
             await self._bridge.ack(leased)
         elif reason != "lease_lost":
             await self._bury(leased, f"the run was cancelled: {reason}")

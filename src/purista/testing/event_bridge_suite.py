@@ -15,6 +15,7 @@ from purista.errors import BridgeClosedError, CommandTimeoutError
 from purista.message import Message, RunInfo
 from purista.testing.bridge_suite import BridgeSuite, Gate, Inbox
 
+HEADERS = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x": "Zoë"}
 RUN = RunInfo(
     run_id="run-1",
     schedule_id="billing.v1.monthlyBillingCycle",
@@ -87,7 +88,7 @@ class EventBridgeSuite(BridgeSuite):
     async def test_a_message_arrives_as_it_was_sent(self) -> None:
         inbox, event = Inbox(), self.name("event")
         sent = [
-            Message(event, '{"name": "Zoë \U0001f4e7 \\u0000"}'.encode(), "id-1", RUN),
+            Message(event, '{"name": "Zoë \U0001f4e7 \\u0000"}'.encode(), "id-1", RUN, HEADERS),
             Message(event, b'"%s"' % (b"x" * 200_000), "id-2", RUN._replace(is_target=False)),
             Message(event, b"null", "id-3"),
         ]
@@ -97,7 +98,7 @@ class EventBridgeSuite(BridgeSuite):
                 await bridge.publish(message)
             await self.soon(inbox.holds(3))
             received = sorted(inbox.messages, key=lambda message: message.id)
-            assert received == sent, "name, body, id and run stay the same"
+            assert received == sent, "name, body, id, run and headers stay the same"
 
     async def test_an_event_that_nobody_subscribes_to_is_no_error(self) -> None:
         async with self.opened() as (bridge, _):
@@ -237,7 +238,7 @@ class EventBridgeSuite(BridgeSuite):
 
     async def test_a_command_is_answered(self) -> None:
         command = self.name("command")
-        message = Message(command, '{"days": 30, "to": "Zoë"}'.encode(), "id-1", RUN)
+        message = Message(command, '{"days": 30, "to": "Zoë"}'.encode(), "id-1", RUN, HEADERS)
         inbox = Inbox()
 
         async def answer(request: Message) -> Reply:

@@ -18,6 +18,7 @@ from purista.testing.bridge_suite import BridgeSuite
 
 NOW = timedelta(0)
 
+HEADERS = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x": "Zoë"}
 RUN = RunInfo(
     run_id="run-1",
     schedule_id="billing.v1.monthlyReports",
@@ -110,7 +111,12 @@ class QueueBridgeSuite(BridgeSuite):
     async def test_a_job_is_leased_as_it_was_enqueued(self) -> None:
         async with self.opened() as opened:
             jobs = [
-                Job(Message(opened.queue, '{"name": "Zoë \U0001f4e7"}'.encode(), "id-1", RUN), 3),
+                Job(
+                    Message(
+                        opened.queue, '{"name": "Zoë \U0001f4e7"}'.encode(), "id-1", RUN, HEADERS
+                    ),
+                    3,
+                ),
                 Job(Message(opened.queue, b'"%s"' % (b"x" * 200_000), "id-2"), key="key"),
             ]
             for job in jobs:
