@@ -218,3 +218,21 @@ class Drains(Protocol):
         Not waited for: jobs that are delayed, be it by their sender or for a retry, and jobs in queues
         that nobody works on.
         """
+
+
+@runtime_checkable
+class EnlistedQueues(Protocol):
+    """A queue bridge that can enqueue in a transaction of whoever uses the same database."""
+
+    @property
+    def store(self) -> str:
+        """Which database it is; equal for two that are one."""
+
+    def enlisted(self, job: Job) -> Callable[[Any], Any]:
+        """Return what enqueues a job when it is called with a connection that has a transaction open.
+
+        With SQLite it returns whether the job was stored, with PostgreSQL an awaitable for that.
+        """
+
+    def wake(self, queue: str) -> None:
+        """Wake what waits for a job of the queue in this process: a transaction was committed."""
