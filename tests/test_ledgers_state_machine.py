@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import shutil
 import tempfile
+import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,9 +18,11 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.engines.valkey import valkey_server
 
 from purista.ledgers import Proposal, Verdict
 from purista.ledgers.memory import MemoryLedger
+from purista.ledgers.redis import RedisLedger
 from purista.ledgers.sqlite import SQLiteLedger
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
@@ -413,6 +416,13 @@ class SQLiteMachine(LedgerMachine):
         )
 
 
+class RedisMachine(LedgerMachine):
+    url = ""
+
+    def make_ledger(self):
+        return RedisLedger(self.url, prefix=uuid.uuid4().hex, retention=timedelta(0))
+
+
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = settings(
     max_examples=100,
@@ -422,3 +432,11 @@ TestMemory.settings = settings(
 )
 TestSQLite = SQLiteMachine.TestCase
 TestSQLite.settings = settings(TestMemory.settings, max_examples=25)
+
+
+class TestRedis(RedisMachine.TestCase):
+    settings = settings(TestMemory.settings, max_examples=10)
+
+    @classmethod
+    def setUpClass(cls):
+        RedisMachine.url = cls.enterClassContext(valkey_server()).url
