@@ -247,16 +247,139 @@ async def test_data_overrides_the_template_and_must_fit_the_schema(world: World)
     assert world.handled == ["mine"]
 
 
-async def test_a_stale_fingerprint_is_said_in_the_reason(world: World):
+async def test_an_unknown_version_of_the_contract_is_refused_and_leaves_the_time_free(world: World):
     one = world.schedule()
     schedule = world.service.schedules["hourly-event"]
     async with world.open() as ingress:
+        unknown = await world.send(ingress, one, START, fingerprint="0" * 16)
         current = await world.send(ingress, one, START, fingerprint=fingerprint(schedule))
+    assert (unknown.verdict, unknown.cause, unknown.retry) == (
+        "rejected",
+        "unknown_contract",
+        False,
+    )
+    assert "compile and apply the current one" in unknown.reason
+    assert (current.verdict, current.reason) == ("accepted", "on time")
+
+
+async def test_a_time_that_a_compiled_contract_fires_besides_is_no_mistake(world: World):
+    one = world.schedule()
+    sent = fingerprint(world.service.schedules["hourly-event"])
+    between, ahead = START + HOUR / 2, START + 5 * HOUR
+    async with world.open() as ingress:
         await world.pass_time(HOUR)
-        stale = await world.send(ingress, one, START + HOUR, fingerprint="0" * 16)
-    assert "another version" not in current.reason
-    assert stale.accepted
-    assert "another version of the contract" in stale.reason
+        besides = await world.send(ingress, one, between, fingerprint=sent)
+        foreign = await world.send(ingress, one, between)
+        early = await world.send(ingress, one, ahead, fingerprint=sent)
+    assert verdicts([besides, foreign, early]) == ["unexpected"] * 3
+    causes = [each.cause for each in (besides, foreign, early)]
+    assert causes == [None, "unexpected_time", "unexpected_time"]
+
+
+async def test_an_unknown_version_is_taken_where_the_deployment_says_so(world: World):
+    one = world.schedule()
+    async with world.open(unknown_contract="accept") as ingress:
+        taken = await world.send(ingress, one, START, fingerprint="0" * 16)
+    assert taken.accepted
+    assert taken.reason == "on time; the scheduler runs an unknown version of the contract"
+
+
+def with_schedule(world: World, **options: Any) -> str:
+    """Declare the schedule anew, in a new version of the service."""
+    world.service = Service("Shop", version="1")
+    return world.schedule(**options)
+
+
+async def test_the_version_before_this_one_is_remembered_and_taken(world: World):
+    one = world.schedule()
+    versions = [fingerprint(world.service.schedules["hourly-event"])]
+    async with world.open():
+        pass
+    for minute in (1, 2):
+        with_schedule(world, expression=Cron(f"0,{minute} * * * *"))
+        versions.append(fingerprint(world.service.schedules["hourly-event"]))
+        async with world.open():
+            pass
+    async with world.open() as ingress:
+        now = world.clock.now()
+        oldest, before, current = [
+            await world.send(ingress, one, now + number * timedelta(0), fingerprint=version)
+            for number, version in enumerate(versions)
+        ]
+    assert verdicts([oldest, before, current]) == ["rejected", "accepted", "duplicate"]
+    assert "another version" in before.reason
+
+
+async def test_the_version_of_a_newer_process_on_the_same_ledger_is_taken(world: World):
+    one = world.schedule()
+    old = world.service
+    with_schedule(world, expression=Cron("0,1 * * * *"))
+    newer, world.service = world.service, old
+    parts: dict[str, Any] = {"event_bridge": world.events, "queue_bridge": world.queues}
+    async with world.open() as ingress:
+        async with Ingress([newer], ledger=world.ledger, clock=world.clock, **parts):
+            pass
+        sent = fingerprint(newer.schedules["hourly-event"])
+        taken = await world.send(ingress, one, START, fingerprint=sent)
+    assert taken.accepted
+
+
+async def test_the_previous_manifest_is_taken(world: World):
+    one = world.schedule()
+    before = export_manifest(world.service)
+    sent = fingerprint(world.service.schedules["hourly-event"])
+    with_schedule(world, expression=Cron("0,1 * * * *"))
+    async with world.open(previous=before) as ingress:
+        taken = await world.send(ingress, one, START, fingerprint=sent)
+    assert taken.accepted
+
+
+async def test_a_cancelled_run_stops_its_handler_and_is_over(world: World):
+    one = world.schedule("queue", concurrency_policy="forbid")
+    world.work = timedelta(minutes=30)
+    async with world.open() as ingress:
+        first = await world.send(ingress, one, START)
+        assert await ingress.cancel(first.run_id or "")
+        assert not await ingress.cancel(first.run_id or "")
+        await world.settle()
+        run = await ingress.run(first.run_id or "")
+        await world.pass_time(HOUR)
+        second = await world.send(ingress, one, START + HOUR)
+    assert run is not None
+    assert (run.status, run.outcome) == (RunStatus.ENDED, "cancelled")
+    assert world.handled == ["01 01"]
+    assert second.accepted
+    assert list(await world.queues.dead_letters("jobs")) == []
+
+
+async def test_a_cancelled_run_whose_job_waits_is_not_begun(world: World):
+    one = world.schedule("queue")
+    parts: dict[str, Any] = {"event_bridge": world.events, "queue_bridge": world.queues}
+    async with Ingress([world.service], ledger=world.ledger, clock=world.clock, **parts) as ingress:
+        world.parts = [ingress]
+        decision = await world.send(ingress, one, START)
+        assert await ingress.cancel(decision.run_id or "")
+    async with world.open():
+        await world.settle()
+    assert world.handled == []
+    assert list(await world.queues.dead_letters("jobs")) == []
+
+
+async def test_a_run_that_nobody_knows_cannot_be_cancelled(world: World):
+    world.schedule()
+    async with world.open() as ingress:
+        assert not await ingress.cancel("unknown")
+        assert await ingress.run("unknown") is None
+
+
+async def test_what_is_rejected_says_why_in_a_word(world: World):
+    one = world.schedule()
+    async with world.open() as ingress:
+        nowhere = await world.send(ingress, "shop.v1.hourly", START)
+        unfit = await world.send(ingress, one, START, data=1)
+    closing = await world.send(ingress, one, START)
+    causes = [each.cause for each in (nowhere, unfit, closing)]
+    assert causes == ["unknown_schedule", "invalid_payload", "closing"]
 
 
 async def test_skip_is_late_after_the_grace(world: World):
@@ -626,19 +749,50 @@ async def test_a_replaced_run_whose_handlers_cannot_be_told_is_fenced_all_the_sa
     assert run.status == RunStatus.REPLACED
 
 
-async def test_a_ledger_that_fails_while_a_run_ends_is_logged(
+class EndFails:
+    """Stands for a ledger's ``end`` while the ledger is away."""
+
+    def __init__(self, ledger: RunStore) -> None:
+        self.ledger, self.end, self.times = ledger, ledger.end, 0
+        ledger.end = self  # type: ignore[assignment]
+
+    async def __call__(self, *args: Any, **options: Any) -> bool:
+        self.times += 1
+        raise LedgerError("the disk is full")
+
+    def mend(self) -> None:
+        self.ledger.end = self.end  # type: ignore[method-assign]
+
+
+async def test_a_ledger_that_is_away_while_a_run_ends_is_told_again(
+    world: World, caplog: pytest.LogCaptureFixture
+):
+    one = world.schedule("command", concurrency_policy="forbid")
+    async with world.open() as ingress:
+        away = EndFails(world.ledger)
+        decision = await world.send(ingress, one, START)
+        await world.pass_time(timedelta(seconds=30))
+        away.mend()
+        await world.pass_time(timedelta(seconds=6))
+        run = await ingress.run(decision.run_id or "")
+    assert run is not None
+    assert (run.status, run.outcome) == (RunStatus.ENDED, "answered")
+    assert 5 < away.times < 20
+    assert "the disk is full" in caplog.text
+
+
+async def test_closing_does_not_wait_for_a_ledger_that_is_away(
     world: World, caplog: pytest.LogCaptureFixture
 ):
     one = world.schedule("command")
-
-    async def failing(*args: Any, **options: Any) -> bool:
-        raise LedgerError("the disk is full")
-
-    async with world.open() as ingress:
-        end, world.ledger.end = world.ledger.end, failing  # type: ignore[method-assign]
-        decision = await world.send(ingress, one, START)
-        world.ledger.end = end  # type: ignore[method-assign]
-        assert decision.accepted
+    parts: dict[str, Any] = {"event_bridge": world.events, "queue_bridge": world.queues}
+    async with Host(world.service, clock=world.clock, **parts):
+        async with Ingress([world.service], ledger=world.ledger, clock=world.clock, **parts) as i:
+            world.parts = [i]
+            away = EndFails(world.ledger)
+            await world.send(i, one, START)
+        assert away.times == 2
+        away.mend()
     assert "could not settle a run" in caplog.text
 
 
@@ -726,6 +880,42 @@ async def test_recovery_by_the_ingress_fills_the_gap_on_the_next_trigger(world: 
     assert first.recovered == ()
     assert verdicts(list(next_.recovered)) == ["accepted"] * 3
     assert world.handled == ["01 00", "01 01", "01 02", "01 03", "01 04"]
+
+
+async def test_a_gap_whose_dispatch_fails_is_tried_again_before_anything_later(world: World):
+    failing = FailingQueues(world.queues, failures=0)
+    world.queues = failing  # type: ignore[assignment]
+    one = world.schedule("queue", missed_run_policy="catchUp")
+    async with world.open(recovery="ingress") as ingress:
+        await world.send(ingress, one, START)
+        await world.pass_time(3 * HOUR)
+        failing.failures = 2
+        held_up = await world.send(ingress, one, START + 3 * HOUR)
+        again = await world.send(ingress, one, START + 3 * HOUR)
+        done = await world.send(ingress, one, START + 3 * HOUR)
+    assert [each.cause for each in (held_up, again, done)] == ["recovery_failed"] * 2 + [None]
+    assert held_up.retry
+    assert verdicts(list(held_up.recovered)) == ["rejected"]
+    assert verdicts(list(done.recovered)) == ["accepted"] * 2
+    assert world.handled == ["01 00", "01 01", "01 02", "01 03"]
+
+
+async def test_a_trigger_of_an_unknown_contract_recovers_nothing(world: World):
+    one = world.schedule(missed_run_policy="catchUp")
+    async with world.open(recovery="ingress") as ingress:
+        await world.send(ingress, one, START)
+        await world.pass_time(4 * HOUR)
+        refused = await world.send(ingress, one, None, fingerprint="0" * 16)
+        ahead = await world.send(ingress, one, START + 90 * HOUR)
+    assert verdicts([refused, ahead]) == ["rejected", "unexpected"]
+    assert (refused.recovered, ahead.recovered) == ((), ())
+
+
+async def test_a_persons_trigger_says_so_in_the_records(world: World):
+    one = world.schedule()
+    async with world.open() as ingress:
+        await world.send(ingress, one, START, manual=True)
+    assert [record.source for record in await world.ledger.records()] == ["test/manual"]
 
 
 async def test_recovery_by_the_ingress_obeys_run_once(world: World):

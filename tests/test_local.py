@@ -153,9 +153,7 @@ async def test_a_run_that_a_crash_cut_off_is_sent_again_once_its_lease_is_out(tm
 async def crash(runner: LocalRunner) -> None:
     """End a runner as a kill does: nothing is drained and nothing is written any more."""
     await runner._stop_pump()
-    for timer in [*runner.ingress._open.values(), runner.ingress._renewal]:
-        if timer is not None:
-            timer.cancel()
+    runner.ingress._open.close()
     for worker in runner.host._workers:
         for task in worker._loops:
             task.cancel()

@@ -30,7 +30,7 @@ from purista.portability import Finding
 from purista.schedulers import scheduler_named
 from purista.schedulers.cloud_scheduler import SCHEDULER, CloudSchedulerSettings, cron_text
 from purista.settings import read_settings
-from purista.slotgrid import SlotGrid
+from purista.slot import SlotGrid
 from purista.testing.corpus import END, START, contracts
 from purista.testing.scheduler_suite import SchedulerSuite
 from purista.trigger import Trigger

@@ -26,7 +26,7 @@ from purista.contract import Event, Schedule
 from purista.expression import Cron, Every, Once
 from purista.schedulers.cron import LONGEST_COMMAND, MOST_LINES, SCHEDULER, CronSettings
 from purista.settings import IngressSettings
-from purista.slotgrid import SlotGrid
+from purista.slot import SlotGrid
 from purista.testing import SchedulerSuite
 from purista.testing.corpus import END, START, contracts
 

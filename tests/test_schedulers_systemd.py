@@ -26,7 +26,7 @@ from purista.cover import Line
 from purista.expression import Cron, Every, Once
 from purista.schedulers.systemd import SCHEDULER, SystemdSettings, calendar_text
 from purista.settings import IngressSettings
-from purista.slotgrid import SlotGrid
+from purista.slot import SlotGrid
 from purista.testing import SchedulerSuite
 from purista.testing.corpus import END, START, contracts
 

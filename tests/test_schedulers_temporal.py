@@ -10,7 +10,6 @@ import re
 import sys
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -381,6 +380,34 @@ def test_the_marker_and_the_input_are_the_only_payloads_and_hold_no_secret() -> 
     assert {*told} == {"schedule", "fingerprint", "period", "phase", "seconds"}
 
 
+WAITING: dict[str, Any] = {"provider_hints": {"temporal": {"wait": True}}}
+
+
+def test_a_workflow_that_waits_is_told_how_long_and_has_the_time() -> None:
+    plain, waiting = (
+        document(run_timeout=2 * HOUR, **options)["schedule"]["action"]["startWorkflow"]
+        for options in ({}, WAITING)
+    )
+    told = json.loads(b64decode(waiting["input"]["payloads"][0]["data"]))
+    assert told["wait"] == 7200
+    assert plain["workflowExecutionTimeout"] == "660s"
+    assert waiting["workflowExecutionTimeout"] == f"{660 + 7200 + 600}s"
+
+
+def test_a_run_without_an_end_is_waited_for_ten_years() -> None:
+    endless = document(run_timeout=timedelta.max, **WAITING)["schedule"]["action"]["startWorkflow"]
+    assert endless["workflowExecutionTimeout"] == f"{660 + 3650 * 86400 + 600}s"
+
+
+def test_a_run_that_is_waited_for_keeps_no_other_slot_waiting() -> None:
+    missed: dict[str, Any] = {"missed_run_policy": "catchUp", **WAITING}
+    assert codes(**missed) == ["missed-run-policy-catchup"]
+    recovering = replace(request(), ingress=IngressSettings(recovery="ingress"))
+    found = document(asked=recovering, **missed)["schedule"]["policies"]
+    assert found["overlapPolicy"] == "SCHEDULE_OVERLAP_POLICY_ALLOW_ALL"
+    assert codes(missed_run_policy="runOnce", **WAITING) == []
+
+
 @pytest.mark.parametrize("recovery", ["ingress", "scheduler"])
 def test_the_example_compiles_to_the_golden_files(recovery: str) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -426,7 +453,8 @@ class Receiver:
         headers = dict(line.split(": ", 1) for line in head[1:] if line)
         body = await reader.readexactly(int(headers["Content-Length"]))
         answer = self.answers.pop(0) if self.answers else "202 Accepted"
-        end = "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        decision = '{"decision": "accepted", "reason": "on time", "runId": "r"}'
+        end = f"\r\nContent-Length: {len(decision)}\r\nConnection: close\r\n\r\n{decision}"
         writer.write(f"HTTP/1.1 {answer}{end}".encode())
         await writer.drain()
         writer.close()
@@ -470,8 +498,8 @@ async def working(
     folder: Path, compilation: Compilation
 ) -> AsyncIterator[tuple[Client, ModuleType]]:
     """Let the module work, on a server of its own."""
-    with loaded(folder, compilation) as module, ThreadPoolExecutor(32) as executor:
-        async with temporal_server() as client, module.worker(client, "purista", executor):
+    with loaded(folder, compilation) as module:
+        async with temporal_server() as client, module.worker(client, "purista"):
             yield client, module
 
 
@@ -539,7 +567,8 @@ async def test_a_busy_ingress_is_asked_again_when_it_says_and_a_refusal_ends_the
         async with working(tmp_path, compilation) as (client, _):
             ingress.answers = ["503 Busy\r\nRetry-After: 1", "429 Wait", "202 Accepted"]
             run = {"id": "run", "task_queue": "purista"}
-            assert await client.execute_workflow("PuristaTrigger", told, **run) == 202
+            carried = await client.execute_workflow("PuristaTrigger", told, **run)
+            assert (carried["decision"], carried["run_id"]) == ("accepted", "r")
             assert len({each.id for each in await ingress.wait_for(3)}) == 1
             for answer in ("400 Bad", "401 No", "302 Found\r\nLocation: /elsewhere"):
                 ingress.answers = [answer]
@@ -621,11 +650,8 @@ async def test_after_an_outage_what_the_policy_names_is_sent_and_the_oldest_firs
     ]
     async with receiver() as ingress:
         compilation = compiled(*schedules, asked=request(ingress.url))
-        with loaded(tmp_path, compilation) as module, ThreadPoolExecutor(32) as executor:
-            async with (
-                leaping(tmp_path) as (client, leap),
-                module.worker(client, "purista", executor),
-            ):
+        with loaded(tmp_path, compilation) as module:
+            async with leaping(tmp_path) as (client, leap), module.worker(client, "purista"):
                 for one in await module.apply(client, tmp_path / "schedules"):
                     await described(client, one)
                 leap(3 * DAY)

@@ -33,7 +33,7 @@ from purista.sender import (
     try_seconds,
     wait_offset,
 )
-from purista.slotgrid import SlotGrid
+from purista.slot import SlotGrid
 
 SLOT = datetime(2027, 3, 28, 0, 30, tzinfo=UTC)
 SLOT_TEXT = "2027-03-28T00:30:00Z"

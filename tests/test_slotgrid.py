@@ -13,7 +13,8 @@ from tests.dialects import DIALECTS, HORIZON, ZONES, crons, possible
 from purista import Cron
 from purista.cover import Line
 from purista.expression import EPOCH
-from purista.slotgrid import SlotGrid, grid_of
+from purista.slot import SlotGrid
+from purista.slotgrid import grid_of
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)

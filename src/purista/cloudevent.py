@@ -57,9 +57,15 @@ def read_event(event: object) -> dict[str, Any]:
     """
     if not isinstance(event, Mapping):
         refuse([Problem("event", f"it is {_kind(event)}, not an object", _SEND_EVENT)])
-    problems = [*_version_problems(event), *_type_problems(event), *_content_problems(event)]
+    problems: list[Problem] = []
+    if event.get("specversion") != SPECVERSION:
+        problems += _version_problems(event)
+    if event.get("type") != TYPE:
+        problems += _type_problems(event)
+    problems += _content_problems(event)
     for name, remedy in _REQUIRED.items():
-        problems += text_problems(name, event.get(name), remedy)
+        if not is_text(event.get(name)):
+            problems += text_problems(name, event.get(name), remedy)
     found = {
         "schedule_id": event.get("subject"),
         "nominal_time": collect(problems, _nominal_time, event.get("time")),
@@ -108,6 +114,13 @@ def read_headers(
     return event
 
 
+def is_text(value: object) -> bool:
+    """Whether a value is the text of an attribute; ``text_problems`` says why it is not."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+        return False
+    return (value.isascii() and value.isprintable()) or not _UNFIT.search(value)
+
+
 def text_problems(name: str, value: object, remedy: str) -> Iterator[Problem]:
     """Say why a value is not the text of an attribute."""
     place = f"attribute '{name}'"
@@ -128,6 +141,8 @@ def wrong_kind(name: str, value: object, wanted: str) -> Problem:
 
 def to_utc(instant: datetime) -> datetime:
     """Return an instant in UTC."""
+    if instant.tzinfo is UTC:
+        return instant
     if instant.utcoffset() is None:
         remedy = "end it with Z or an offset such as +01:00"
         raise WrongError(Problem("attribute 'time'", "it has no offset from UTC", remedy))
@@ -149,6 +164,7 @@ _INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d)|(\Z))\Z",
     re.ASCII,
 )
+_WHOLE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 """What a CloudEvents String may not hold: control characters, surrogates, non-characters."""
@@ -189,13 +205,14 @@ def _nominal_time(value: object) -> datetime | None:
         return None
     if not isinstance(value, str):
         raise WrongError(wrong_kind("time", value, "RFC 3339 text"))
+    if _WHOLE.fullmatch(value):
+        return _whole(value)
     found = _INSTANT.match(value) if len(value) <= MAX_TEXT else None
     if found is None:
         raise WrongError(_no_time(value))
     date, minutes, seconds, fraction, sign, hours_off, minutes_off, end = found.groups()
     if seconds == "60":
-        remedy = "no expression names a leap second; send the second before or after it"
-        raise WrongError(Problem("attribute 'time'", "it is a leap second", remedy))
+        raise WrongError(_leap_second())
     try:
         local = datetime.fromisoformat(f"{date}T{minutes}{seconds}")
     except ValueError:
@@ -208,6 +225,19 @@ def _nominal_time(value: object) -> datetime | None:
         raise WrongError(_no_time(value))
     offset = timedelta(hours=hours, minutes=rest)
     return to_utc(local.replace(tzinfo=timezone(-offset if sign == "-" else offset)))
+
+
+def _whole(value: str) -> datetime:
+    """Read what nearly every scheduler sends: whole seconds in UTC."""
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise WrongError(_leap_second() if value[17:19] == "60" else _no_time(value)) from None
+
+
+def _leap_second() -> Problem:
+    remedy = "no expression names a leap second; send the second before or after it"
+    return Problem("attribute 'time'", "it is a leap second", remedy)
 
 
 def _no_time(value: str) -> Problem:

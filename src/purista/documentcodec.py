@@ -57,6 +57,10 @@ class DocumentCodec:
         faults = self._faults(filled, shows_keys=shows_keys)
         return (b"", faults) if faults else (compact(filled), [])
 
+    def check_text(self, text: bytes, *, shows_keys: bool) -> tuple[bytes, list[Problem]]:
+        """Do the same for data that is written already."""
+        return self.check(read_strictly(text), shows_keys=shows_keys)
+
     def problems(self) -> list[Problem]:
         """Say what keeps the document from being a JSON Schema that stands by itself."""
         found = list(json_problems(self._document))

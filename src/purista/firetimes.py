@@ -128,6 +128,9 @@ def contains(
 ) -> bool:
     """Whether ``instant`` is a nominal time, exactly."""
     at = _utc("instant", instant)
+    if isinstance(expression, Every) and EARLIEST <= at <= LATEST:
+        _check(expression, timezone, dst_gap, dst_overlap)
+        return not (at - expression.anchor) % expression.interval
     before = at - _TICK
     found = next_after(expression, timezone, before, dst_gap=dst_gap, dst_overlap=dst_overlap)
     return found == at

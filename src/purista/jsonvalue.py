@@ -7,7 +7,7 @@ JSON data is None, bool, int, finite float, str, list (or tuple) and dict with s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from purista.errors import Problem
@@ -50,9 +50,7 @@ def json_type(value: object) -> str:
 
 def compact(value: Any, *, sort_keys: bool = False) -> bytes:
     """Return JSON data as JSON in UTF-8 without a blank."""
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys
-    ).encode()
+    return (_SORTED if sort_keys else _COMPACT).encode(value).encode()
 
 
 def read_strictly(text: str | bytes) -> Any:
@@ -60,7 +58,7 @@ def read_strictly(text: str | bytes) -> Any:
 
     Raises ``NotJsonError``.
     """
-    return _read(text)
+    return _read(text, _loads)
 
 
 def read_document(text: str | bytes) -> Any:
@@ -69,7 +67,7 @@ def read_document(text: str | bytes) -> Any:
     Raises ``NotJsonError``.
     """
     plain = text if isinstance(text, str) else _decoded(text)
-    return _read(plain.removeprefix("\ufeff"), object_pairs_hook=_without_twins)
+    return _read(plain.removeprefix("\ufeff"), _DOCUMENT.decode)
 
 
 def _problems(value: Any, place: str, depth: int) -> Iterator[Problem]:
@@ -106,9 +104,9 @@ def joined(place: str, part: str | int) -> str:
     return f"{place}.{part}" if place else str(part)
 
 
-def _read(text: str | bytes, **options: Any) -> Any:
+def _read(text: Any, reader: Callable[[Any], Any]) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse, **options)
+        return reader(text)
     except NotJsonError:
         raise
     except json.JSONDecodeError as error:
@@ -146,3 +144,17 @@ def _is_unicode(text: str) -> bool:
 
 def _refuse(constant: str) -> Any:
     raise NotJsonError(f"{constant} is no JSON number")
+
+
+def _loads(text: str | bytes) -> Any:
+    return json.loads(text, parse_constant=_refuse)
+
+
+_DOCUMENT = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_without_twins)
+"""Made once: ``json.loads`` makes one for each text."""
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_SORTED = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
+)

@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from string import Formatter
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from purista import shape, strftime
 from purista.errors import PayloadError, Problem
-from purista.jsonvalue import json_problems, json_type
+from purista.jsonvalue import compact, json_problems, json_type
 from purista.schema import Schema as Schema
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -78,6 +79,13 @@ def template_problems(
 def uses_previous(template: Any) -> bool:
     """Whether a template refers to the previous nominal time."""
     return any(name == "previous_nominal_time" for name in _names(template))
+
+
+def constant_text(template: Any, slot: Slot, schema: Schema[Any]) -> bytes | None:
+    """Return what a template without placeholders gives at every slot, as JSON; None for any other."""
+    if template is None or any(_names(template)):
+        return None
+    return compact(render(template, slot, schema))
 
 
 def key_problems(path: Any, schema: Schema[Any], place: str) -> list[Problem]:
@@ -296,9 +304,8 @@ def _rendered_text(text: str, path: Path, slot: Slot, schema: Schema[Any]) -> An
         for literal, name, form, _ in parts or ()
     )
     is_alone = parts is not None and len(parts) == 1 and not parts[0][0] and parts[0][1]
-    if is_alone and _wants_number(schema, path):
-        return _number(made)
-    return made
+    number = _number(made) if is_alone else made
+    return number if number is not made and _wants_number(schema, path) else made
 
 
 def _wants_number(schema: Schema[Any], path: Path) -> bool:
@@ -349,6 +356,7 @@ def _names(template: Any) -> Iterable[str]:
 _Part: TypeAlias = tuple[str, str | None, str | None, str | None]
 
 
+@lru_cache(maxsize=4096)
 def _parts(text: str) -> tuple[list[str], list[_Part] | None]:
     """Return the placeholders' names and the parts of a text; no parts when braces are wrong."""
     if "{" not in text and "}" not in text:

@@ -37,6 +37,9 @@ class Codec(Protocol):
     def check(self, value: Any, *, shows_keys: bool) -> tuple[bytes, list[Problem]]:
         """Return the normal form, or all faults."""
 
+    def check_text(self, text: bytes, *, shows_keys: bool) -> tuple[bytes, list[Problem]]:
+        """Do the same for data that is written already."""
+
     def problems(self) -> list[Problem]:
         """Say what keeps this from being the type of a payload."""
 
@@ -110,6 +113,13 @@ class Schema(Generic[T]):
         Raises ``PayloadError``.
         """
         body, faults = self._checked(value, shows_keys=False)
+        if faults:
+            raise refusal(faults)
+        return body
+
+    def check_text(self, text: bytes) -> bytes:
+        """Do the same for JSON data that is written already. Raises ``PayloadError``."""
+        body, faults = (self._codec or self._build()).check_text(text, shows_keys=False)
         if faults:
             raise refusal(faults)
         return body

@@ -12,7 +12,7 @@ from typing import Final
 from zlib import crc32
 
 from purista.contract import Schedule
-from purista.slotgrid import SlotGrid
+from purista.slot import SlotGrid
 from purista.spacing import shortest_gap
 from purista.turnover import Horizon
 

@@ -1,4 +1,4 @@
-"""The grid of a schedule's slots: how a sender tells its slot when all it has is the time of day.
+"""The coarsest grid that holds all slots of a scheduler's lines.
 
 A process that cron or systemd starts is told nothing of the slot for which it was started, and may
 start a little late. Every slot of its lines lies on a grid of whole periods since the Unix epoch, so
@@ -8,32 +8,15 @@ that the slot is the latest point of the grid that has come.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from math import gcd
-from typing import Final, NamedTuple
+from typing import Final
 
 from purista.cover import Line
 from purista.dialect import clock_windows
-from purista.expression import EPOCH
 from purista.firetimes import offset_at
+from purista.slot import SlotGrid
 from purista.turnover import Horizon
-
-
-class SlotGrid(NamedTuple):
-    """Points ``phase`` + k x ``period`` seconds after the Unix epoch; ``period`` divides a day.
-
-    >>> from datetime import UTC
-    >>> SlotGrid(3600, 1800).slot(datetime(2027, 3, 28, 1, 29, tzinfo=UTC)).isoformat()
-    '2027-03-28T00:30:00+00:00'
-    """
-
-    period: int
-    phase: int
-
-    def slot(self, instant: datetime) -> datetime:
-        """Return the latest point of the grid that is not after ``instant``."""
-        seconds = (instant - EPOCH) // _SECOND - self.phase
-        return EPOCH + _SECOND * (seconds // self.period * self.period + self.phase)
 
 
 def grid_of(lines: Iterable[Line], horizon: Horizon) -> SlotGrid:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from json.encoder import encode_basestring
 from typing import Any, Final, Self
 
 from purista import cloudevent
-from purista.cloudevent import WrongError, collect, text_problems
+from purista.cloudevent import WrongError, collect, is_text, text_problems
 from purista.errors import Problem
 from purista.jsonvalue import compact, json_problems, read_strictly
 
@@ -51,13 +52,14 @@ class Trigger:
     manual: bool = False
 
     def __post_init__(self) -> None:
-        problems = [
-            *text_problems("subject", self.schedule_id, "send the schedule's id"),
-            *text_problems("source", self.source, "name the scheduler"),
-        ]
-        if self.id != "":
+        problems: list[Problem] = []
+        if not is_text(self.schedule_id):
+            problems += text_problems("subject", self.schedule_id, "send the schedule's id")
+        if not is_text(self.source):
+            problems += text_problems("source", self.source, "name the scheduler")
+        if self.id != "" and not is_text(self.id):
             problems += text_problems("id", self.id, "leave it out to have it made")
-        if self.fingerprint is not None:
+        if self.fingerprint is not None and not is_text(self.fingerprint):
             remedy = "send the one of the manifest, or None"
             problems += text_problems("puristafingerprint", self.fingerprint, remedy)
         nominal_time = collect(problems, _checked_time, self.nominal_time)
@@ -128,15 +130,21 @@ def run_id_of(schedule_id: str, nominal_time: datetime | None, data: Any = UNSET
     """
     import hashlib
 
-    parts: list[Any] = [schedule_id, None]
+    at = "null"
     if nominal_time is not None:
-        parts[1] = nominal_time.astimezone(UTC).isoformat()
+        at = f'"{nominal_time.astimezone(UTC).isoformat()}"'
+    text = f"[{encode_basestring(schedule_id)},{at}".encode()
     if data is not UNSET:
-        parts.append(_plain(data))
-    digits = hashlib.sha256(compact(parts, sort_keys=True)).hexdigest()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    groups = (digits[:8], digits[8:12], f"8{digits[13:16]}", f"{variant}{digits[17:20]}")
-    return "-".join((*groups, digits[20:32]))
+        text += b"," + compact(_plain(data), sort_keys=True)
+    digits = hashlib.sha256(text + b"]").hexdigest()
+    return (
+        f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-"
+        f"{_VARIANTS[digits[16]]}{digits[17:20]}-{digits[20:32]}"
+    )
+
+
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit that holds the variant of a UUID, by the random digit in its place."""
 
 
 def _checked_time(value: object) -> datetime | None:

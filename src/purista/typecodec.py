@@ -72,7 +72,15 @@ class TypeCodec:
     def check(self, value: Any, *, shows_keys: bool) -> tuple[bytes, list[Problem]]:
         """Validate JSON data as JSON, so that strict models take their texts, and write it."""
         try:
-            valid = self._read(compact(value))
+            text = compact(value)
+        except Exception as error:
+            return b"", self._faults(error, shows_keys=shows_keys)
+        return self.check_text(text, shows_keys=shows_keys)
+
+    def check_text(self, text: bytes, *, shows_keys: bool) -> tuple[bytes, list[Problem]]:
+        """Do the same for data that is written already."""
+        try:
+            valid = self._read(text)
             return self._write(valid, by_alias=True, warnings="error"), []
         except Exception as error:
             return b"", self._faults(error, shows_keys=shows_keys)

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 
 from purista.ledgers import Verdict
 
+Cause = Literal[
+    "unknown_schedule",
+    "unknown_contract",
+    "invalid_payload",
+    "dispatch_failed",
+    "recovery_failed",
+    "unexpected_time",
+    "closing",
+]
+"""What is wrong with a trigger, as a word for programs.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+``unexpected_time`` is not said of one that names the contract for which it was compiled and whose time
+has come: schedulers that fire more often than the contract says send such triggers by design.
+"""
+
+
+class Decision(NamedTuple):
     """One decision, with its reason in words for people.
 
     ``retry_after`` tells the scheduler to send the trigger again, not before that time has passed;
-    None means that nothing is gained by it. ``recovered`` holds the decisions about earlier nominal
+    None means that nothing is gained by it. ``cause`` is set where the sender is wrong or a
+    dispatch failed. ``recovered`` holds the decisions about earlier nominal
     times that this trigger made the ingress fill (``recovery="ingress"``), oldest first.
     """
 
@@ -24,6 +39,7 @@ class Decision:
     run_id: str | None = None
     retry_after: timedelta | None = None
     taken_over: bool = False
+    cause: Cause | None = None
     recovered: tuple[Decision, ...] = ()
 
     @property

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import difflib
+import itertools
 import json
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from purista.bridges import EventBridge, QueueBridge, Subscription
-from purista.clock import Clock, SystemClock, Timer
-from purista.contract import ConcurrencyPolicy, Event, Schedule, near
-from purista.errors import BridgeError, PayloadError, PuristaError
-from purista.ingress.decision import Decision
+from purista.bridges import EnlistedQueues, EventBridge, QueueBridge, Subscription
+from purista.clock import Clock, SystemClock
+from purista.contract import Event, Queue, Schedule
+from purista.errors import BridgeError, LedgerError, PuristaError
+from purista.ingress.contractcheck import ContractCheck, UnknownContract
+from purista.ingress.decision import Cause, Decision
 from purista.ingress.dispatch import Dispatcher
-from purista.ingress.timing import INSTANT, missed_times, time_verdict
-from purista.ledgers import History, Ledger, Proposal, Ruling, RunStatus, Verdict
+from purista.ingress.openruns import OpenRuns
+from purista.ingress.preparing import Preparation, Prepared, nominal_time
+from purista.ingress.timing import EARLY, INSTANT, missed_times
+from purista.ledgers import (
+    EnlistingLedger,
+    Enlistment,
+    History,
+    Ledger,
+    Ruling,
+    Run,
+    RunStatus,
+    Verdict,
+)
 from purista.manifest import Manifest, fingerprint
-from purista.message import RUN_CANCELLED, RUN_ENDED, Message, RunInfo, new_message_id
-from purista.payload import key_of, render
+from purista.message import CANCELLED, RUN_CANCELLED, RUN_ENDED, Message, new_message_id
 from purista.service import Service
+from purista.telemetry import RUN, SCHEDULE, VERDICT, failed, telemetry
 from purista.trigger import Trigger, run_id_of
 
 logger = logging.getLogger("purista.ingress")
+
+HINTED = 1000
+"""Among so many schedules a misspelt one is looked for: it takes time in which nothing else is done."""
+
+SETTLE_PAUSE = timedelta(milliseconds=200)
+LONGEST_PAUSE = timedelta(seconds=5)
+"""How long it waits, at first and at most, before it tells a ledger again that a run is over."""
 
 CLAIM_LEASE = timedelta(seconds=30)
 """How long a claim is this process's before a redelivery may take it over."""
@@ -37,22 +56,15 @@ class RunStore(Ledger, History, Protocol):
     """A ledger that remembers, as all of this package do."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A trigger that fits the contract: its payload and the proposal about it."""
-
-    schedule: Schedule
-    body: bytes
-    proposal: Proposal
-
-
 class Ingress:
     """Takes triggers for the schedules of some services, or of a manifest alone.
 
     Every trigger gets a decision by the contract's policies, held in the ledger; an accepted one is
     dispatched before ``accept`` returns. ``recovery="ingress"`` is for schedulers that never send
     what they missed: the next trigger of a schedule then also decides about the nominal times since
-    the last one. Open it with ``async with`` so that it learns when runs end.
+    the last one. A trigger that names a version of its contract is taken for the current and for the
+    previous one - that of ``previous``, and the one that the ledger remembers - and for another only with
+    ``unknown_contract="accept"``. Open it with ``async with`` so that it learns when runs end.
     """
 
     def __init__(
@@ -65,29 +77,35 @@ class Ingress:
         clock: Clock | None = None,
         recovery: Literal["scheduler", "ingress"] = "scheduler",
         claim_lease: timedelta = CLAIM_LEASE,
+        previous: Iterable[Service] | Manifest = (),
+        unknown_contract: UnknownContract = "refuse",
     ) -> None:
-        known = services.services() if isinstance(services, Manifest) else services
-        self.schedules = {one.id: one for each in known for one in each.schedules.values()}
+        self.schedules = _schedules(services)
         self.ledger = ledger
         self.clock: Clock = clock or SystemClock()
         self.owner = os.urandom(8).hex()
-        self._fingerprints: dict[str, str] = {}
-        self._dispatcher = Dispatcher(event_bridge, queue_bridge)
+        self._telemetry = telemetry()
+        before = {name: fingerprint(one) for name, one in _schedules(previous).items()}
+        self._contracts = ContractCheck(ledger, before, unknown_contract)
+        self._preparation = Preparation(self._contracts, owner=self.owner, lease=claim_lease)
+        self._dispatcher = Dispatcher(event_bridge, queue_bridge, self._telemetry)
         self._event_bridge = event_bridge
+        self._enlists = _enlists(ledger, queue_bridge)
         self._recovers = recovery == "ingress"
         self._lease = claim_lease
         self._subscriptions: list[Subscription] = []
-        self._open: dict[str, Timer] = {}
-        self._awaited: dict[str, asyncio.Event] = {}
-        self._leased: set[str] = set()
-        self._renewal: Timer | None = None
+        self._open = OpenRuns(
+            self.clock, claim_lease, expire=self._expire, renew=self._renew, own=self._own
+        )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pauses: set[asyncio.Event] = set()
         self._answers: set[asyncio.Task[str]] = set()
         self._accepting = 0
         self._ending = 0
         self._closing = False
 
     async def __aenter__(self) -> Self:
+        await self._contracts.note(self.schedules, self.clock.now())
         bridge, own = self._event_bridge, f"ingress-{self.owner}"
         enders = {one.completed_by for one in self.schedules.values() if one.completed_by}
         for event in sorted({RUN_ENDED, *enders}):
@@ -101,20 +119,25 @@ class Ingress:
         traceback: TracebackType | None,
     ) -> None:
         self._closing = True
+        for over in tuple(self._pauses):
+            over.set()
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             await subscription.cancel()
-        for timer in [*self._open.values(), *([self._renewal] if self._renewal else [])]:
-            timer.cancel()
-        self._open.clear()
+        self._open.close()
         for answer in self._answers:
             answer.cancel()
         await asyncio.gather(*self._answers, *self._tasks, return_exceptions=True)
 
     @property
+    def is_open(self) -> bool:
+        """Whether triggers are decided; not any more once it is closing."""
+        return not self._closing
+
+    @property
     def is_busy(self) -> bool:
         """Whether a decision or a run's end is being written down."""
-        return self._accepting + self._ending > 0 or bool(self._tasks)
+        return self._accepting + self._ending > 0 or len(self._tasks) > len(self._pauses)
 
     async def accept(self, trigger: Trigger) -> Decision:
         """Decide about a trigger; dispatch it when it is accepted.
@@ -122,169 +145,182 @@ class Ingress:
         Everything that can be wrong with a trigger is a decision, not an exception. Raises
         ``LedgerError`` when the ledger fails: nothing was decided then, send the trigger again.
         """
+        if self._telemetry is None:
+            return await self._accept(trigger)
+        with self._telemetry.span(f"accept {trigger.schedule_id}", _attributes(trigger)) as span:
+            decision = await self._accept(trigger)
+            span.set_attribute(VERDICT, decision.verdict)
+            if decision.run_id is not None:
+                span.set_attribute(RUN, decision.run_id)
+            if decision.cause is not None:
+                failed(span, decision.cause)
+            return decision
+
+    async def ended(self, run_id: str) -> None:
+        """Wait until a run that this ingress started is over; return at once for any other."""
+        await self._open.ended(run_id)
+
+    async def run(self, run_id: str) -> Run | None:
+        """Return a run as the ledger knows it, or None. Raises ``LedgerError``."""
+        return await self.ledger.run(run_id)
+
+    async def cancel(self, run_id: str) -> bool:
+        """Cancel an active run; False when it is not active (any more).
+
+        Its handlers are cancelled, its job is not begun any more, and what they complete later is
+        ignored. Raises ``LedgerError``.
+        """
+        if not await self.ledger.end(run_id, outcome=CANCELLED, now=self.clock.now()):
+            return False
+        await self._cancel((run_id,), CANCELLED)
+        run = await self.ledger.run(run_id)
+        if run is not None:
+            self._count_active(run.schedule_id, -1)
+        return True
+
+    async def _accept(self, trigger: Trigger) -> Decision:
         schedule = self.schedules.get(trigger.schedule_id)
         if self._closing:
-            return _rejected(trigger, "the ingress is closing", retry_after=self._lease)
+            return _rejected(trigger, "the ingress is closing", "closing", retry_after=self._lease)
         if schedule is None:
-            hint = near(trigger.schedule_id, self.schedules) if self.schedules else "none is known"
-            return _rejected(trigger, f"no such schedule; {hint}")
+            hint = _hint(trigger.schedule_id, self.schedules)
+            return _rejected(trigger, f"no such schedule; {hint}", "unknown_schedule")
         recovered: list[Decision] = []
         self._accepting += 1
         try:
             if self._recovers and not trigger.manual:
                 recovered = await self._recover(schedule, trigger)
+            if recovered and recovered[-1].retry_after is not None:
+                return _held_up(trigger, recovered)
             decision = await self._decide(schedule, trigger)
         finally:
             self._accepting -= 1
-        _log(decision, trigger)
-        return dataclasses.replace(decision, recovered=tuple(recovered))
-
-    async def ended(self, run_id: str) -> None:
-        """Wait until a run that this ingress started is over; return at once for any other."""
-        if run_id in self._open:
-            await self._awaited.setdefault(run_id, asyncio.Event()).wait()
+        self._note(decision, trigger)
+        if recovered:
+            return decision._replace(recovered=tuple(recovered))
+        return decision
 
     async def _decide(self, schedule: Schedule, trigger: Trigger) -> Decision:
         now = self.clock.now()
-        nominal = self._nominal_time(schedule, trigger, now)
+        nominal = nominal_time(schedule, trigger, now)
         if nominal is None:
             return Decision(
                 verdict=Verdict.UNEXPECTED,
                 reason="no nominal time of the contract has come yet",
                 schedule_id=schedule.id,
                 nominal_time=None,
+                cause=None if trigger.fingerprint else "unexpected_time",
             )
-        prepared = self._prepare(schedule, trigger, nominal, now)
+        prepared = await self._preparation.prepare(schedule, trigger, nominal, now)
+        if self._enlists is not None and isinstance(schedule.target, Queue):
+            return await self._enlist(prepared, *self._enlists)
         ruling = await self.ledger.decide(prepared.proposal)
         if ruling.verdict is not Verdict.ACCEPTED:
-            return _decision(prepared.proposal, ruling)
+            return _decision(prepared, ruling)
         try:
             return await self._start(prepared, ruling)
         except asyncio.CancelledError:
-            await self._release(ruling)
+            self._own(self._release(ruling))
             raise
 
-    def _nominal_time(self, schedule: Schedule, trigger: Trigger, now: datetime) -> datetime | None:
-        """Return the trigger's own time, else the latest nominal time that has come."""
-        if trigger.nominal_time is not None:
-            return trigger.nominal_time.astimezone(UTC)
-        return now if trigger.manual else schedule.previous_before(now + INSTANT)
+    async def _enlist(
+        self, prepared: Prepared, ledger: EnlistingLedger, queues: EnlistedQueues
+    ) -> Decision:
+        """Decide and enqueue in one transaction."""
+        schedule, target = prepared.schedule, prepared.schedule.target
+        assert isinstance(target, Queue)
 
-    def _prepare(
-        self, schedule: Schedule, trigger: Trigger, nominal: datetime, now: datetime
-    ) -> _Prepared:
-        verdict, reason = self._verdict(schedule, trigger, nominal, now)
-        if self._is_stale(trigger, schedule):
-            reason = f"{reason}; the scheduler runs another version of the contract"
-        run_id = run_id_of(schedule.id, nominal, *([trigger.data] if trigger.has_data else []))
-        body, key = b"", nominal.isoformat()
-        if verdict is not Verdict.UNEXPECTED:
-            try:
-                template = trigger.data if trigger.has_data else schedule.payload
-                schema, slot = schedule.target.schema, schedule.slot(nominal, run_id)
-                payload = template if trigger.has_data else render(template, slot, schema)
-                body = schema.check(payload)
-                if schedule.idempotency_key is not None:
-                    key = key_of(schedule.idempotency_key, body)
-            except PayloadError as error:
-                verdict, reason = Verdict.REJECTED, str(error)
-        return _Prepared(
-            schedule,
-            body,
-            Proposal(
-                schedule_id=schedule.id,
-                nominal_time=nominal,
-                key=key,
-                run_id=run_id,
-                source=trigger.source,
-                owner=self.owner,
-                now=now,
-                verdict=verdict,
-                reason=reason,
-                concurrency_policy=ConcurrencyPolicy(schedule.concurrency_policy).value,
-                dedupe_window=schedule.dedupe_window,
-                run_timeout=schedule.run_timeout,
-                lease=self._lease,
-                manual=trigger.manual,
-            ),
-        )
+        def work(ruling: Ruling) -> Enlistment:
+            run = prepared.run(ruling)
+            return queues.enlisted(self._dispatcher.job(schedule, target, prepared.body, run))
 
-    def _verdict(
-        self, schedule: Schedule, trigger: Trigger, nominal: datetime, now: datetime
-    ) -> tuple[Verdict, str]:
-        if trigger.manual:
-            return Verdict.ACCEPTED, "sent by a person"
-        if not schedule.enabled:
-            return Verdict.DISABLED, "the schedule is disabled"
-        return time_verdict(schedule, nominal, now)
+        ruling = await ledger.decide_and_enlist(prepared.proposal, work)
+        if ruling.verdict is Verdict.ACCEPTED:
+            queues.wake(target.name)
+            self._open.watch(ruling.run_id, schedule.run_timeout)
+            self._count_active(schedule.id, 1 - int(ruling.taken_over))
+            await self._cancel_others(schedule, ruling)
+        return _decision(prepared, ruling)
 
-    def _is_stale(self, trigger: Trigger, schedule: Schedule) -> bool:
-        """Whether the scheduler says that it was compiled from another version of the contract."""
-        if trigger.fingerprint is None:
-            return False
-        known = self._fingerprints.get(schedule.id)
-        if known is None:
-            known = self._fingerprints[schedule.id] = fingerprint(schedule)
-        return trigger.fingerprint != known
-
-    async def _start(self, prepared: _Prepared, ruling: Ruling) -> Decision:
-        schedule, proposal = prepared.schedule, prepared.proposal
-        await self._cancel(ruling.cancelled, _cancel_reason(schedule))
-        run = RunInfo(
-            ruling.run_id, schedule.id, proposal.nominal_time, schedule.timezone, is_target=True
-        )
-        self._watch(ruling.run_id, schedule)
+    async def _start(self, prepared: Prepared, ruling: Ruling) -> Decision:
+        schedule = prepared.schedule
+        if ruling.cancelled:
+            await self._cancel_others(schedule, ruling)
+        is_brief = isinstance(schedule.target, Event) and schedule.completed_by is None
+        if not is_brief:
+            self._open.watch(ruling.run_id, schedule.run_timeout)
         try:
+            run = prepared.run(ruling)
             answer = await self._dispatcher.send(schedule, prepared.body, run)
         except BridgeError as error:
             await self._release(ruling)
             reason = f"dispatch failed: {error}"
-            failed = dataclasses.replace(ruling, verdict=Verdict.REJECTED, reason=reason)
-            return _decision(proposal, failed, retry_after=timedelta(0))
-        await self._dispatched(schedule, ruling, answer)
-        return _decision(proposal, ruling)
+            refused = ruling._replace(verdict=Verdict.REJECTED, reason=reason)
+            return _decision(prepared, refused, cause="dispatch_failed", retry_after=timedelta(0))
+        self._count_active(schedule.id, 1 - int(ruling.taken_over))
+        if is_brief:
+            await self._end(schedule.id, ruling.run_id, "published")
+        else:
+            await self._dispatched(schedule, ruling, answer)
+        return _decision(prepared, ruling)
+
+    async def _cancel_others(self, schedule: Schedule, ruling: Ruling) -> None:
+        """Cancel the handlers of the runs that an accepted one replaced, or that ran out of time."""
+        self._count_active(schedule.id, -len(ruling.cancelled))
+        await self._cancel(ruling.cancelled, _cancel_reason(schedule))
 
     async def _dispatched(
         self, schedule: Schedule, ruling: Ruling, answer: asyncio.Task[str] | None
     ) -> None:
-        """Record that the run is active; end it where nothing will say that it is done."""
+        """Record that the run is active."""
         lease_until = None
         if not self._dispatcher.is_durable(schedule):
             lease_until = self.clock.now() + self._lease
-            if ruling.run_id in self._open:
-                self._leased.add(ruling.run_id)
-                self._keep()
+            self._open.keep(ruling.run_id)
         await self.ledger.dispatched(ruling.run_id, ruling.token, lease_until=lease_until)
         if answer is not None:
             self._answers.add(answer)
-            answer.add_done_callback(lambda done: self._answered(ruling.run_id, done))
-        elif isinstance(schedule.target, Event) and schedule.completed_by is None:
-            await self._end(ruling.run_id, "published")
+            answer.add_done_callback(lambda done: self._answered(schedule, ruling.run_id, done))
 
-    def _answered(self, run_id: str, answer: asyncio.Task[str]) -> None:
+    def _answered(self, schedule: Schedule, run_id: str, answer: asyncio.Task[str]) -> None:
         self._answers.discard(answer)
         if not answer.cancelled():
-            self._own(self._end(run_id, answer.result()))
+            self._own(self._settle(schedule.id, run_id, answer.result()))
 
     async def _release(self, ruling: Ruling) -> None:
         await self.ledger.release(ruling.run_id, ruling.token)
-        self._forget(ruling.run_id)
+        self._open.forget(ruling.run_id)
 
     async def _recover(self, schedule: Schedule, trigger: Trigger) -> list[Decision]:
-        """Decide about what was missed since the last trigger, oldest first."""
-        last = await self.ledger.latest(schedule.id)
-        nominal = self._nominal_time(schedule, trigger, self.clock.now())
-        if last is None or nominal is None:
+        """Decide about what was missed since the last trigger, oldest first.
+
+        Ends with the first one that has to be tried again: those after it wait for it.
+        """
+        now = self.clock.now()
+        nominal, last = nominal_time(schedule, trigger, now), None
+        if nominal is not None and nominal <= now + EARLY:
+            last = await self.ledger.latest(schedule.id)
+        is_taken, _ = await self._contracts.judge(trigger, schedule)
+        if nominal is None or last is None or not is_taken:
             return []
-        decisions = []
+        if last < nominal and await self._is_undone(schedule, last):
+            last -= INSTANT
+        decisions: list[Decision] = []
         for missed in missed_times(schedule, last, nominal):
             gap = Trigger(
                 schedule_id=schedule.id, nominal_time=missed, source=f"{trigger.source}+recovery"
             )
             decision = await self._decide(schedule, gap)
-            _log(decision, gap)
+            self._note(decision, gap)
             decisions.append(decision)
+            if decision.retry_after is not None:
+                break
         return decisions
+
+    async def _is_undone(self, schedule: Schedule, nominal: datetime) -> bool:
+        """Whether the run of a nominal time is not known to have been dispatched."""
+        run = await self.ledger.run(run_id_of(schedule.id, nominal))
+        return run is not None and run.status in (RunStatus.CLAIMED, RunStatus.FAILED)
 
     async def _run_ended(self, message: Message) -> None:
         """Take the news that a run's target is done; for another's run it has no effect."""
@@ -293,61 +329,80 @@ class Ingress:
             return
         schedule = self.schedules.get(run.schedule_id)
         if message.name == RUN_ENDED:
-            await self._end(run.run_id, str(json.loads(message.body).get("outcome", "")))
+            outcome = str(json.loads(message.body).get("outcome", ""))
+            await self._settle(run.schedule_id, run.run_id, outcome)
         elif schedule is not None and schedule.completed_by == message.name:
-            await self._end(run.run_id, "completed")
+            await self._settle(run.schedule_id, run.run_id, "completed")
 
-    async def _end(self, run_id: str, outcome: str) -> None:
+    async def _settle(self, schedule_id: str, run_id: str, outcome: str) -> None:
+        """End a run that is over; a ledger that is away is asked again, until the ingress closes."""
+        pause = SETTLE_PAUSE
+        while True:
+            try:
+                return await self._end(schedule_id, run_id, outcome)
+            except LedgerError as error:
+                if self._closing:
+                    raise
+                logger.warning("run %s: its end has to be written down again: %s", run_id, error)
+            await self._pause(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _pause(self, delay: timedelta) -> None:
+        """Wait, but not longer than the ingress is open."""
+        over = asyncio.Event()
+        self._pauses.add(over)
+        timer = self.clock.call_later(delay, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+            self._pauses.discard(over)
+
+    async def _end(self, schedule_id: str, run_id: str, outcome: str) -> None:
         self._ending += 1
         try:
-            if not await self.ledger.end(run_id, outcome=outcome, now=self.clock.now()):
+            if await self.ledger.end(run_id, outcome=outcome, now=self.clock.now()):
+                self._count_active(schedule_id, -1)
+            else:
                 logger.info("run %s: its end is ignored, it was not active any more", run_id)
+            self._open.forget(run_id)
         finally:
             self._ending -= 1
-            self._forget(run_id)
-
-    def _forget(self, run_id: str) -> None:
-        timer = self._open.pop(run_id, None)
-        if timer is not None:
-            timer.cancel()
-        self._leased.discard(run_id)
-        awaited = self._awaited.pop(run_id, None)
-        if awaited is not None:
-            awaited.set()
-
-    def _watch(self, run_id: str, schedule: Schedule) -> None:
-        """End the run when its time-out has passed."""
-        self._open[run_id] = self.clock.call_later(
-            schedule.run_timeout, lambda: self._own(self._expire(run_id))
-        )
 
     async def _expire(self, run_id: str) -> None:
-        await self._end(run_id, "run_timeout")
+        await self._end("", run_id, "run_timeout")
         run = await self.ledger.run(run_id)
         if run is not None and run.status is RunStatus.EXPIRED:
             logger.warning("run %s: its run time-out has passed", run_id)
+            self._count_active(run.schedule_id, -1)
             await self._cancel((run_id,), "run_timeout")
+
+    async def _renew(self) -> None:
+        await self.ledger.renew(self.owner, lease_until=self.clock.now() + self._lease)
+
+    def _note(self, decision: Decision, trigger: Trigger) -> None:
+        """Log and count a decision."""
+        _log(decision, trigger)
+        if self._telemetry is not None:
+            nominal = None if trigger.manual else decision.nominal_time
+            late = None if nominal is None else (self.clock.now() - nominal).total_seconds()
+            is_sensible = decision.verdict not in (Verdict.UNEXPECTED, Verdict.REJECTED)
+            self._telemetry.decided(
+                decision.schedule_id, decision.verdict, late if is_sensible else None
+            )
+
+    def _count_active(self, schedule_id: str, change: int) -> None:
+        if self._telemetry is not None and change:
+            self._telemetry.active_runs(schedule_id, change)
 
     async def _cancel(self, run_ids: tuple[str, ...], reason: str) -> None:
         for run_id in run_ids:
-            self._forget(run_id)
+            self._open.forget(run_id)
             body = json.dumps({"runId": run_id, "reason": reason}).encode()
             try:
                 await self._event_bridge.publish(Message(RUN_CANCELLED, body, new_message_id()))
             except BridgeError:
                 logger.exception("run %s: its handlers could not be told to stop", run_id)
-
-    def _keep(self) -> None:
-        """Renew the leases of runs whose messages live in this process, while there are any."""
-        if self._renewal is None and self._leased and not self._closing:
-            self._renewal = self.clock.call_later(self._lease / 3, self._renew)
-
-    def _renew(self) -> None:
-        self._renewal = None
-        if self._leased:
-            until = self.clock.now() + self._lease
-            self._own(self.ledger.renew(self.owner, lease_until=until))
-            self._keep()
 
     def _own(self, work: object) -> None:
         """Run ``work`` as a task that this ingress waits for when it closes."""
@@ -367,30 +422,70 @@ def _cancel_reason(schedule: Schedule) -> str:
     return {"replace": "replaced", "forbid": "superseded"}.get(policy, "run_timeout")
 
 
+def _schedules(services: Iterable[Service] | Manifest) -> dict[str, Schedule]:
+    known = services.services() if isinstance(services, Manifest) else services
+    return {one.id: one for each in known for one in each.schedules.values()}
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, itertools.islice(known, HINTED), n=1)
+    return f"did you mean '{found[0]}'?" if found else "'purista list' shows those that there are"
+
+
+def _enlists(ledger: object, queues: object) -> tuple[EnlistingLedger, EnlistedQueues] | None:
+    """Return ledger and queues where they are one database."""
+    if isinstance(ledger, EnlistingLedger) and isinstance(queues, EnlistedQueues):
+        return (ledger, queues) if ledger.store == queues.store else None
+    return None
+
+
+def _attributes(trigger: Trigger) -> dict[str, str]:
+    return {SCHEDULE: trigger.schedule_id, "purista.source": trigger.source}
+
+
 def _decision(
-    proposal: Proposal, ruling: Ruling, *, retry_after: timedelta | None = None
+    prepared: Prepared,
+    ruling: Ruling,
+    *,
+    cause: Cause | None = None,
+    retry_after: timedelta | None = None,
 ) -> Decision:
+    is_refused = ruling.verdict in (Verdict.REJECTED, Verdict.UNEXPECTED)
     return Decision(
         verdict=ruling.verdict,
         reason=ruling.reason,
-        schedule_id=proposal.schedule_id,
-        nominal_time=proposal.nominal_time,
+        schedule_id=prepared.proposal.schedule_id,
+        nominal_time=prepared.proposal.nominal_time,
         run_id=ruling.run_id,
         retry_after=ruling.retry_after if retry_after is None else retry_after,
         taken_over=ruling.taken_over,
+        cause=cause or (prepared.cause if is_refused else None),
     )
 
 
-def _rejected(trigger: Trigger, reason: str, *, retry_after: timedelta | None = None) -> Decision:
+def _rejected(
+    trigger: Trigger, reason: str, cause: Cause, *, retry_after: timedelta | None = None
+) -> Decision:
     decision = Decision(
         verdict=Verdict.REJECTED,
         reason=reason,
         schedule_id=trigger.schedule_id,
         nominal_time=trigger.nominal_time,
         retry_after=retry_after,
+        cause=cause,
     )
     _log(decision, trigger)
     return decision
+
+
+def _held_up(trigger: Trigger, recovered: list[Decision]) -> Decision:
+    """Return that a trigger waits for an earlier nominal time, which has to be tried again."""
+    earlier = recovered[-1]
+    reason = f"{earlier.nominal_time} was missed, and has to be tried again: {earlier.reason}"
+    decision = _rejected(
+        trigger, reason, "recovery_failed", retry_after=earlier.retry_after or timedelta(0)
+    )
+    return decision._replace(recovered=tuple(recovered))
 
 
 def _log(decision: Decision, trigger: Trigger) -> None:

@@ -32,7 +32,8 @@ from purista.portability import (
 )
 from purista.sender import PROGRAM, TRIGGER, TRIGGER_NAME, jitter_of, trigger_settings
 from purista.settings import Settings
-from purista.slotgrid import SlotGrid, grid_of
+from purista.slot import SlotGrid
+from purista.slotgrid import grid_of
 from purista.spacing import shortest_gap
 
 DIALECT: Final = Dialect(
