@@ -133,21 +133,21 @@ def parse(folder: Path, *, start: datetime, end: datetime, limit: int = 1000) ->
 
 
 @contextmanager
-def standalone(folder: Path) -> Iterator[Airflow]:
+def standalone(folder: Path, *, variables: Mapping[str, str] | None = None) -> Iterator[Airflow]:
     """Run Airflow on a folder of DAG files; it is gone, and all that it started, at the end.
 
-    A DAG starts unpaused unless it says otherwise.
+    A DAG starts unpaused unless it says otherwise. ``variables`` are further environment variables.
     """
     with TemporaryDirectory(prefix="airflow-") as home:
         port = _free_port()
-        environment = _environment(Path(home)) | _running(folder, port)
+        environment = _environment(Path(home)) | _running(folder, port) | dict(variables or {})
         airflow = [str(python()), "-m", "airflow"]
         _checked([*airflow, "db", "migrate"], environment)
         session = _start(
             [_shell(airflow, Path(home), name, port) for name in PROCESSES], environment
         )
         try:
-            yield Airflow(Path(home), session)
+            yield Airflow(Path(home), session, environment)
         finally:
             _end_session(session)
 
@@ -158,6 +158,32 @@ class Airflow:
 
     home: Path
     session: subprocess.Popen[bytes]
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def command(self, *words: str) -> str:
+        """Say something on Airflow's command line; return what it answers."""
+        return _checked([str(python()), "-m", "airflow", *words], self.environment)
+
+    @contextmanager
+    def triggerer(self) -> Iterator[None]:
+        """Run a triggerer, which tasks that are deferred need; it is killed at the end."""
+        command = [str(python()), "-m", "airflow", "triggerer", "--skip-serve-logs"]
+        with (self.home / "triggerer.log").open("ab") as log:
+            leader = subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            yield
+        finally:
+            _end_session(leader)
+
+    def states(self, dag_id: str) -> dict[str, str | None]:
+        """Return the state of each task of a DAG's latest run."""
+        query = (
+            "select task_id, state from task_instance where dag_id = ? and run_id ="
+            " (select run_id from dag_run where dag_id = ? order by run_after desc limit 1)"
+        )
+        return dict(self._rows(query, dag_id, dag_id))
 
     def runs(self, dag_id: str) -> list[Run]:
         """Return the runs of a DAG, oldest first."""
@@ -188,8 +214,8 @@ class Airflow:
 
     def said(self) -> str:
         """Return the end of what each process wrote."""
-        logs = ((name, self.home / f"{name}.log") for name in PROCESSES)
-        return "\n".join(f"== {name}\n{log.read_text()[-3000:]}" for name, log in logs)
+        logs = sorted(self.home.glob("*.log"))
+        return "\n".join(f"== {log.stem}\n{log.read_text()[-3000:]}" for log in logs)
 
     def _rows(self, query: str, *arguments: str) -> list[Any]:
         uri = f"file:{self.home / 'airflow.db'}?mode=ro"

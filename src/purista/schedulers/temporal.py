@@ -1,7 +1,8 @@
 """Temporal: a Schedule for each schedule, and the workflow that carries its trigger to the ingress.
 
 A schedule of seconds, intervals and dated calendars, so that most contracts are said exactly. The workflow
-ends when the ingress has answered, so Temporal's overlap policy says nothing about a run.
+ends when the ingress has answered, or with ``wait`` when the run is over; Temporal's overlap policy says
+nothing about a run either way.
 
 A manual run ("trigger now") has no slot: Temporal hands it the time of the click as its scheduled time.
 A time that is off the grid of the slots is taken for one, and so is a workflow that no schedule started.
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from math import gcd
+from math import ceil, gcd
 from typing import Any, Final
 
 from pydantic import Field
@@ -57,7 +58,8 @@ from purista.portability import (
     utc_text,
 )
 from purista.settings import Settings
-from purista.slotgrid import SlotGrid, grid_of
+from purista.slot import SlotGrid
+from purista.slotgrid import grid_of
 from purista.turnover import Horizon
 
 DIALECT: Final = Dialect(
@@ -119,10 +121,10 @@ CAPABILITIES: Final = CapabilityTable(
         "enabled=false": native("state.paused", SCHEDULE),
         "concurrency_policy=allow": native("no run keeps a trigger from being sent", SCHEDULE),
         "concurrency_policy=forbid": by_ingress(
-            "the workflow ends when the ingress has answered; the ingress knows the run", SCHEDULE
+            "no workflow keeps a slot waiting; the ingress knows the run", SCHEDULE
         ),
         "concurrency_policy=replace": by_ingress(
-            "the workflow ends when the ingress has answered; the ingress cancels the run", SCHEDULE
+            "no workflow keeps a slot waiting; the ingress cancels the run", SCHEDULE
         ),
         "missed_run_policy=skip": native("catchupWindow is the grace, 10 s at least", ENGINE),
         "missed_run_policy=runOnce": by_ingress(
@@ -131,7 +133,8 @@ CAPABILITIES: Final = CapabilityTable(
             ENGINE,
         ),
         "missed_run_policy=catchUp": native(
-            "catchupWindow, and BUFFER_ALL so that the oldest is sent first", ENGINE
+            "catchupWindow, and BUFFER_ALL so that the oldest is sent first; not with `wait`",
+            ENGINE,
         ),
         "catch_up_window": native("catchupWindow, 10 s at least", ENGINE),
         "max_catch_up": by_ingress("more are sent, and dropped", SCHEDULE),
@@ -160,7 +163,8 @@ class TemporalSettings(Settings):
     """The table ``[temporal]``.
 
     ``bearer`` is the environment variable of the worker whose value the ingress takes as a bearer
-    token. The address of the service is the worker's own (``TEMPORAL_ADDRESS`` and the like).
+    token. The address of the service is the worker's own (``TEMPORAL_ADDRESS`` and the like). With
+    ``wait`` the workflow ends with the run, tells its outcome, and cancels it when it is cancelled.
     """
 
     namespace: str = Field("default", min_length=1, max_length=255, pattern=r"^\S+$")
@@ -170,6 +174,7 @@ class TemporalSettings(Settings):
     bearer: str | None = Field(
         None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["PURISTA_BEARER"]
     )
+    wait: bool = False
 
 
 class Temporal:
@@ -204,6 +209,7 @@ class Temporal:
         schedule = placed.schedule
         if request.ingress.recovery != "ingress" and schedule.missed_run_policy != "skip":
             yield from _buffer_findings(placed, request)
+            yield from _order_findings(placed, request)
         size = len(schedule.description.encode())
         if size > LONGEST_NOTES:
             at = schedule.next_after(request.horizon.start)
@@ -321,12 +327,27 @@ def _buffer_findings(placed: Placed, request: Request) -> Iterator[Finding]:
     )
 
 
+def _order_findings(placed: Placed, request: Request) -> Iterator[Finding]:
+    """Yield a finding where what was missed is not sent one after the other."""
+    schedule = placed.schedule
+    if schedule.missed_run_policy == "catchUp" and _waits(placed):
+        message = "with wait = true what was missed is sent at once, and not the oldest first"
+        yield missed_finding(schedule, request.horizon.start, message, SCHEDULE)
+
+
+def _waits(placed: Placed) -> bool:
+    assert isinstance(placed.settings, TemporalSettings)
+    return placed.settings.wait
+
+
 def _create(placed: Placed, request: Request) -> dict[str, Any]:
     """Return a ``CreateScheduleRequest`` in the JSON form of protocol buffers."""
     schedule, settings = placed.schedule, placed.settings
     assert isinstance(settings, TemporalSettings)
     window = catchup_window(schedule, request.horizon)
-    in_order = schedule.missed_run_policy == "catchUp"
+    # A workflow that waits for its run must not keep the next slot waiting: the ingress decides.
+    in_order = schedule.missed_run_policy == "catchUp" and not settings.wait
+    waits = _run_lasts(schedule) + _MARGIN if settings.wait else timedelta(0)
     state: dict[str, Any] = {"notes": _notes(placed)}
     return {
         "namespace": settings.namespace,
@@ -340,7 +361,7 @@ def _create(placed: Placed, request: Request) -> dict[str, Any]:
                     "workflowType": {"name": WORKFLOW},
                     "taskQueue": {"name": settings.task_queue},
                     "input": {"payloads": [_payload(_slots(placed, window, request.horizon))]},
-                    "workflowExecutionTimeout": _duration(_try_for(window) + _MINUTE),
+                    "workflowExecutionTimeout": _duration(_try_for(window) + _MINUTE + waits),
                 }
             },
             "policies": {
@@ -356,6 +377,11 @@ def _create(placed: Placed, request: Request) -> dict[str, Any]:
 
 
 _MINUTE: Final = timedelta(minutes=1)
+_MARGIN: Final = timedelta(minutes=10)
+"""How much longer than a run can last its workflow waits for its end."""
+
+_LONGEST_RUN: Final = timedelta(days=3650)
+"""No run is waited for longer; the messages of protocol buffers hold ten thousand years at most."""
 
 
 def _try_for(window: timedelta) -> timedelta:
@@ -373,13 +399,20 @@ def _notes(placed: Placed) -> str:
 def _slots(placed: Placed, window: timedelta, horizon: Horizon) -> dict[str, Any]:
     """Return what the workflow is told, besides its scheduled time."""
     period, phase = _grid(placed, horizon)
-    return {
+    told = {
         "schedule": placed.schedule.id,
         "fingerprint": placed.fingerprint,
         "period": period,
         "phase": phase,
         "seconds": int(_try_for(window).total_seconds()),
     }
+    if not _waits(placed):
+        return told
+    return told | {"wait": ceil(_run_lasts(placed.schedule) / _SECOND)}
+
+
+def _run_lasts(schedule: Schedule) -> timedelta:
+    return min(schedule.run_timeout, _LONGEST_RUN)
 
 
 def _grid(placed: Placed, horizon: Horizon) -> SlotGrid:
@@ -470,6 +503,4 @@ def _module(placed: Sequence[Placed], request: Request) -> str:
         polled.add((settings.namespace, settings.task_queue))
         if settings.bearer != default.bearer:
             bearers[each.schedule.id] = settings.bearer
-    return worker_text(
-        request.ingress.triggers_url, polled=polled, bearer=default.bearer, bearers=bearers
-    )
+    return worker_text(request.ingress.url, polled=polled, bearer=default.bearer, bearers=bearers)

@@ -18,6 +18,7 @@ import os
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,12 @@ from typing import Any
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RetryPolicy, SearchAttributeKey
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 from temporalio.worker import Worker
 
-URL = "http://127.0.0.1:8080/triggers"
+URL = "http://127.0.0.1:8080"
+"""The ingress: triggers are posted to /triggers, runs are at /runs."""
+
 POLLED: list[tuple[str, str]] = [("default", "purista")]
 """Namespaces and task queues."""
 
@@ -41,6 +44,15 @@ BEARER: str | None = None
 
 BEARERS: dict[str, str | None] = {}
 """Schedules that have another one."""
+
+HEARTBEAT = timedelta(minutes=1)
+"""After which silence a worker that waits for a run counts as dead, and another goes on waiting."""
+
+MARGIN = timedelta(minutes=10)
+"""How much longer than a run can last its end is waited for: another process may take it over."""
+
+SKEW = timedelta(minutes=1)
+"""How long after its time-out a run that is not noted as over is so all the same."""
 
 SCHEDULED = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,21 +65,98 @@ RETRIES = RetryPolicy(
 
 @dataclass
 class Slots:
-    """What a Schedule tells its workflow: whose slots, on which grid, and how long to try."""
+    """What a Schedule tells its workflow: whose slots, on which grid, and how long to try, in seconds.
+
+    wait: how many seconds its run can last, where its end is waited for; else 0.
+    """
 
     schedule: str
     fingerprint: str
     period: int
     phase: int
     seconds: int
+    wait: int = 0
+
+
+@dataclass
+class Carried:
+    """What became of a trigger; status and outcome are those of its run, where it was waited for."""
+
+    decision: str
+    reason: str
+    run_id: str | None
+    status: str | None = None
+    outcome: str | None = None
 
 
 @workflow.defn(name="PuristaTrigger")
 class PuristaTrigger:
-    """Sends the trigger of one slot, and ends when the ingress has answered."""
+    """Sends the trigger of one slot, and waits for the end of its run where it is told to.
+
+    When it is cancelled while it waits, the run is cancelled; when it is terminated, the run goes on.
+    """
 
     @workflow.run
-    async def run(self, slots: Slots) -> int:
+    async def run(self, slots: Slots) -> Carried:
+        sent = await self.send(slots)
+        carried = Carried(sent["decision"], sent["reason"], sent["runId"])
+        is_run = carried.run_id and carried.decision in ("accepted", "duplicate")
+        if not slots.wait or not is_run:
+            return carried
+        place = {"schedule": slots.schedule, "runId": str(carried.run_id)}
+        try:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
+            end = await self.end(place, slots)
+        except (asyncio.CancelledError, ActivityError) as error:
+            if is_cancelled_exception(error):
+                await self.cancel(place, slots)
+            raise
+        carried.status, carried.outcome = end["status"], end["outcome"]
+        return carried
+
+    async def send(self, slots: Slots) -> dict[str, Any]:
+        """Send the trigger; one that is on its way is seen through, so that its run is known."""
+        sending = workflow.start_activity(
+            send_trigger,
+            self.event(slots),
+            start_to_close_timeout=timedelta(minutes=1),
+            schedule_to_close_timeout=timedelta(seconds=slots.seconds),
+            retry_policy=RETRIES,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        try:
+            await workflow.wait([sending])
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)  # An answer that came together with the cancellation counts.
+            if not sending.done():
+                sending.cancel()
+                await workflow.wait([sending])
+        return sending.result()
+
+    async def end(self, place: dict[str, str], slots: Slots) -> dict[str, str]:
+        """Wait for the end of the run."""
+        return await workflow.execute_activity(
+            await_run,
+            place,
+            start_to_close_timeout=timedelta(seconds=slots.wait) + MARGIN,
+            heartbeat_timeout=HEARTBEAT,
+            retry_policy=RETRIES,
+        )
+
+    async def cancel(self, place: dict[str, str], slots: Slots) -> None:
+        """Cancel the run."""
+        await workflow.execute_activity(
+            cancel_run,
+            place,
+            start_to_close_timeout=timedelta(minutes=1),
+            schedule_to_close_timeout=timedelta(seconds=slots.wait) + MARGIN,
+            retry_policy=RETRIES,
+        )
+
+    def event(self, slots: Slots) -> dict[str, Any]:
+        """Return the trigger as a CloudEvent."""
         event = {
             "specversion": "1.0",
             "type": "dev.purista.schedule.trigger",
@@ -82,44 +171,90 @@ class PuristaTrigger:
         else:
             event["time"] = at.strftime("%Y-%m-%dT%H:%M:%SZ")
             event["id"] = slots.schedule + "/" + event["time"]
-        return await workflow.execute_activity(
-            send_trigger,
-            event,
-            start_to_close_timeout=timedelta(minutes=1),
-            schedule_to_close_timeout=timedelta(seconds=slots.seconds),
-            retry_policy=RETRIES,
-        )
+        return event
 
     def slot(self, slots: Slots) -> datetime | None:
         """Return the nominal time; None where a person started the run."""
         at = workflow.info().typed_search_attributes.get(SCHEDULED)
         if at is None:
             return None
-        at = at.astimezone(UTC)
-        off_grid = ((at - EPOCH) // timedelta(seconds=1) - slots.phase) % slots.period
-        return None if off_grid else at
+        phase, period = timedelta(seconds=slots.phase), timedelta(seconds=slots.period)
+        return None if (at - EPOCH - phase) % period else at.astimezone(UTC)
 
 
 @activity.defn(name="PuristaSendTrigger")
-def send_trigger(event: dict[str, str]) -> int:
-    """Post a trigger; what another try can mend is tried again, when the ingress says."""
+async def send_trigger(event: dict[str, Any]) -> dict[str, Any]:
+    """Post a trigger; return what was decided."""
+    decision = await asyncio.to_thread(ask, event["subject"], "POST", "/triggers", event)
+    if not isinstance(decision, dict) or not {"decision", "reason", "runId"} <= decision.keys():
+        raise ApplicationError("the ingress answered without a decision", non_retryable=True)
+    return decision
+
+
+@activity.defn(name="PuristaAwaitRun")
+async def await_run(place: dict[str, str]) -> dict[str, str]:
+    """Ask for a run until it is over, ever more rarely; the heartbeat tells where it stands."""
+    began, run_id = time.monotonic(), place["runId"]
+    activity.heartbeat({"runId": run_id, "status": "unknown"})
+    while True:
+        run = await asyncio.to_thread(ask, place["schedule"], "GET", run_path(run_id))
+        if run is None:
+            return {"status": "unknown", "outcome": ""}
+        activity.heartbeat({"runId": run_id, "status": run["status"]})
+        if run["endedAt"] is not None:
+            return {"status": run["status"], "outcome": run["outcome"]}
+        if datetime.now(UTC) > datetime.fromisoformat(run["expiresAt"]) + SKEW:
+            return {"status": "expired", "outcome": "run_timeout"}
+        await asyncio.sleep(min(max((time.monotonic() - began) * 0.1, 0.5), 15))
+
+
+@activity.defn(name="PuristaCancelRun")
+async def cancel_run(place: dict[str, str]) -> bool:
+    """Cancel a run; return whether it was active."""
+    path, document = run_path(place["runId"]) + "/cancel", {"runId": place["runId"]}
+    answer = await asyncio.to_thread(ask, place["schedule"], "POST", path, document)
+    return answer is not None and answer["cancelled"]
+
+
+def run_path(run_id: str) -> str:
+    """Return where a run is."""
+    return "/runs/" + urllib.parse.quote(run_id, safe="")
+
+
+def ask(schedule: str, method: str, path: str, document: Any = None) -> Any:
+    """Ask the ingress; what another try can mend is tried again, when it says. None: no such run."""
     headers = {"Content-Type": "application/cloudevents+json", "User-Agent": "purista"}
-    bearer = BEARERS.get(event["subject"], BEARER)
+    if path != "/triggers":
+        headers["Content-Type"] = "application/json"
+    bearer = BEARERS.get(schedule, BEARER)
     if bearer is not None:
         headers["Authorization"] = "Bearer " + os.environ[bearer]
-    data = json.dumps(event).encode()
-    request = urllib.request.Request(URL, data=data, headers=headers, method="POST")
+    data = None if document is None else json.dumps(document).encode()
+    request = urllib.request.Request(URL + path, data=data, headers=headers, method=method)
     try:
         with opener().open(request, timeout=30) as answer:
-            return answer.status
+            return parsed(answer.read())
     except urllib.error.HTTPError as refused:
         with refused:
+            problem = parsed(refused.read())
+            is_problem = isinstance(problem, dict) and "urn:purista:" in str(problem.get("type"))
+            if refused.code == 404 and is_problem and path != "/triggers":
+                return None
+            detail = ": " + str(problem.get("detail"))[:500] if is_problem else ""
             raise ApplicationError(
-                "the ingress answered " + str(refused.code),
+                "the ingress answered " + str(refused.code) + detail,
                 type="Refused",
-                non_retryable=refused.code < 500 and refused.code not in (408, 429),
+                non_retryable=refused.code < 500 and refused.code not in (408, 425, 429),
                 next_retry_delay=delay_of(refused.headers.get("Retry-After")),
             ) from None
+
+
+def parsed(text: bytes) -> Any:
+    """Return the JSON value of an answer; its text where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.decode(errors="replace")
 
 
 def delay_of(text: str | None) -> timedelta | None:
@@ -203,23 +338,22 @@ async def connect(namespace: str) -> Client:
     return await Client.connect(**{**options, "namespace": namespace})
 
 
-def worker(client: Client, task_queue: str, executor: ThreadPoolExecutor) -> Worker:
-    """Return a worker that carries triggers."""
+def worker(client: Client, task_queue: str) -> Worker:
+    """Return a worker that carries triggers, and waits for runs."""
     return Worker(
         client,
         task_queue=task_queue,
         workflows=[PuristaTrigger],
-        activities=[send_trigger],
-        activity_executor=executor,
-        max_concurrent_activities=32,
+        activities=[send_trigger, await_run, cancel_run],
+        max_concurrent_activities=1000,
     )
 
 
 async def work() -> None:
     """Run a worker for each task queue until one of them fails."""
-    with ThreadPoolExecutor(32) as executor:
-        workers = [worker(await connect(each), queue, executor) for each, queue in POLLED]
-        await asyncio.gather(*(each.run() for each in workers))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))
+    workers = [worker(await connect(each), queue) for each, queue in POLLED]
+    await asyncio.gather(*(each.run() for each in workers))
 
 
 async def main(arguments: list[str]) -> int:
