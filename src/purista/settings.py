@@ -7,66 +7,20 @@ referred to, never held. See ``docs/settings.md``.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
+from typing import Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from purista.contract import near
 from purista.errors import Problem, SettingsError
+from purista.ingresssettings import IngressSettings as IngressSettings
+from purista.settingtable import Settings as Settings
+from purista.settingtable import Url as Url
 
 FILE = "purista.toml"
 """The file that holds the settings, in the folder in which the command is run."""
-
-
-class Settings(BaseModel):
-    """A table of settings; unknown names are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:  # its text holds what was written
-        host = None
-    if host is None or parts.scheme not in {"http", "https"}:
-        raise ValueError("write an http or https address, such as https://triggers.example.com")
-    if "@" in parts.netloc or "?" in url or "#" in url:
-        raise ValueError("write the address alone: no user, password, query or fragment")
-    if not _URL.fullmatch(url):
-        raise ValueError("write spaces, quotes and letters beyond ASCII as %20 and the like")
-    return url.rstrip("/")
-
-
-_URL = re.compile(r"[A-Za-z0-9._~:/@!$&'()*+,;=%\[\]-]+")
-"""The characters of a URI (RFC 3986, appendix A), but for a query and a fragment."""
-
-Url = Annotated[str, AfterValidator(_checked_url)]
-"""An address without secrets; a slash at the end is cut off."""
-
-
-class IngressSettings(Settings):
-    """The table ``[ingress]``: where triggers go, and how the ingress is run.
-
-    ``url`` is the ingress's address; triggers are posted to ``<url>/triggers``. ``recovery`` is that
-    of ``Ingress``: with ``ingress`` it fills what was missed when the next trigger comes.
-    """
-
-    url: Url = "http://127.0.0.1:8080"
-    recovery: Literal["scheduler", "ingress"] = "scheduler"
-
-    @property
-    def triggers_url(self) -> str:
-        """Where a trigger is posted."""
-        return f"{self.url}/triggers"
-
-
-S = TypeVar("S", bound=Settings)
 
 
 def read_settings(

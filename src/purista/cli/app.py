@@ -18,6 +18,7 @@ from rich.text import Text
 
 from purista import __version__
 from purista.advising import Advice, advice
+from purista.cli.audit import audit
 from purista.cli.compiling import compile_, report, schedulers
 from purista.cli.demo import play
 from purista.cli.diff import diff
@@ -35,15 +36,20 @@ from purista.cli.output import (
     utc_text,
     verdict_text,
 )
+from purista.cli.purge import purge
+from purista.cli.replay import replay
+from purista.cli.runs import runs
+from purista.cli.serve import serve
+from purista.cli.triggering import handlers_talk, trigger
 from purista.cli.upcoming import upcoming
 from purista.clock import Clock, SystemClock
 from purista.contract import Schedule
 from purista.errors import LoadError, Problem, PuristaError
 from purista.ingress import Decision
-from purista.local import AcceleratedClock, LocalRunner, find_schedule
+from purista.local import AcceleratedClock, LocalRunner
 from purista.manifest import fingerprint
 from purista.service import Service, problems
-from purista.trigger import UNSET, Trigger
+from purista.trigger import Trigger
 
 app = typer.Typer(
     name="purista",
@@ -61,9 +67,6 @@ Services = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-At = Annotated[
-    str | None, typer.Option(metavar="INSTANT", help="RFC 3339, such as 2027-03-01T01:00:00Z.")
-]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -151,6 +154,12 @@ app.command()(diff)
 app.command("compile")(compile_)
 app.command()(report)
 app.command()(schedulers)
+app.command()(trigger)
+app.command()(serve)
+app.command()(audit)
+app.command()(runs)
+app.command()(replay)
+app.command()(purge)
 
 
 @app.command()
@@ -182,41 +191,6 @@ def manifest(
 
 
 @app.command()
-def trigger(
-    services: Services,
-    schedule: Annotated[str, typer.Option("--schedule", "-s", help="Name or id.")],
-    nominal_time: At = None,
-    payload: Annotated[
-        Path | None, typer.Option(help="A JSON file that overrides the payload template.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="A SQLite file that remembers runs (as in `dev`).")
-    ] = None,
-    as_json: AsJson = False,
-) -> int:
-    """Trigger a schedule by hand, in this process, and wait until its handlers are done.
-
-    Example: purista trigger billing.app:billing -s monthlyBillingCycle
-    --nominal-time 2027-03-01T01:00:00Z
-    """
-    loaded = load_services(services)
-    one = find_schedule(loaded, schedule)
-    data = UNSET if payload is None else _read_json(payload)
-    at = read_instant("--nominal-time", nominal_time)
-    with _handlers_talk(as_json=as_json):
-        decision, outcome = asyncio.run(_trigger_once(loaded, one, at, data, state))
-    if as_json:
-        print_json({**decision_json(decision), "outcome": outcome})
-    else:
-        line = verdict_text(str(decision.verdict))
-        line.append(f": {decision.reason}", style="default")
-        out.print(line)
-        if outcome:
-            out.print(f"run {decision.run_id}: {outcome}")
-    return 0 if decision.accepted and not outcome.startswith(("failed", "dead")) else 1
-
-
-@app.command()
 def dev(
     services: Services,
     state: Annotated[
@@ -244,7 +218,7 @@ def dev(
     say("local runner: for development, not a scheduler; Ctrl-C stops it after what is at work")
     show = _json_to(sys.stdout) if as_json else _show
     runner = LocalRunner(*loaded, clock=clock, state=state, on_decision=show)
-    with _handlers_talk(as_json=as_json):
+    with handlers_talk(as_json=as_json):
         asyncio.run(_run_dev(runner, end))
     return 0
 
@@ -258,20 +232,6 @@ def demo(
     Example: purista demo
     """
     return asyncio.run(play(as_json=as_json))
-
-
-async def _trigger_once(
-    services: tuple[Service, ...],
-    schedule: Schedule,
-    nominal_time: datetime | None,
-    data: Any,
-    state: Path | None,
-) -> tuple[Decision, str]:
-    runner = LocalRunner(*services, state=state, paused=True)
-    async with runner:
-        decision = await runner.trigger(schedule.id, nominal_time=nominal_time, data=data)
-        outcome = await runner.ended(decision) if decision.accepted else ""
-    return decision, outcome
 
 
 async def _run_dev(runner: LocalRunner, end: datetime | None) -> None:
@@ -302,11 +262,6 @@ def _json_to(stream: TextIO) -> Callable[[Trigger, Decision], None]:
         stream.flush()
 
     return show
-
-
-def _handlers_talk(*, as_json: bool) -> contextlib.AbstractContextManager[Any]:
-    """What handlers print is talk when stdout is for JSON."""
-    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
 
 
 def _when(decision: Decision) -> str:
@@ -347,15 +302,3 @@ def _refuse(wrong: Sequence[Problem]) -> None:
         for problem in wrong:
             say(f"problem: {problem}", "red")
         raise typer.Exit(2)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise LoadError(f"cannot read '{path}': {error.strerror or error}") from None
-    except ValueError as error:
-        place = (
-            f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its encoding"
-        )
-        raise LoadError(f"'{path}' is no JSON ({place})") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from purista.cli.outputfile import STDOUT, check_paths, write_file
 from purista.cli.reportjson import finding_json, report_json
 from purista.cli.reportmarkdown import report_markdown
 from purista.cli.reportview import print_report
+from purista.cli.settingsfile import SettingsFile, read_document
 from purista.compiling import (
     Artifact,
     Compilation,
@@ -28,12 +28,11 @@ from purista.compiling import (
     request_for,
 )
 from purista.contract import Schedule
-from purista.errors import LoadError, PortabilityError, SettingsError
+from purista.errors import LoadError, PortabilityError
 from purista.report import report as made_report
 from purista.reportpage import report_page
 from purista.schedulers import scheduler_named, scheduler_names
 from purista.service import Service
-from purista.settings import FILE, table_problems
 from purista.svg import counted
 from purista.turnover import Horizon
 
@@ -45,10 +44,6 @@ Services = Annotated[
     typer.Argument(
         metavar="PACKAGE.MODULE:SERVICE...", help="Services, or manifest files (.json)."
     ),
-]
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", metavar="FILE", help=f"Deployment settings; {FILE} if not said."),
 ]
 Accept = Annotated[
     list[str] | None,
@@ -84,7 +79,11 @@ def compile_(
     known = scheduler_named(scheduler)
     loaded = load_services(services)
     request = request_for(
-        known, _read(settings), _horizon(from_), accepted=accept or (), exact_native=exact_native
+        known,
+        read_document(settings),
+        _horizon(from_),
+        accepted=accept or (),
+        exact_native=exact_native,
     )
     try:
         made = compile_schedules(known, _schedules(loaded), request)
@@ -133,7 +132,7 @@ def report(
     loaded = load_services(services)
     files = {"--markdown": markdown, "--html": html}
     check_paths({option: path for option, path in files.items() if path})
-    document, horizon = _read(settings), _horizon(from_)
+    document, horizon = read_document(settings), _horizon(from_)
     requests = {
         each.name: request_for(
             each,
@@ -192,25 +191,6 @@ def _table_json(scheduler: Scheduler) -> dict[str, Any]:
         },
         "settings": dict(scheduler.sample),
     }
-
-
-def _read(path: Path | None) -> dict[str, Any]:
-    """Read the settings file; without one named, that of this folder, if there is one."""
-    place = path or Path(FILE)
-    try:
-        document = tomllib.loads(place.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if path is None:
-            return {}
-        raise LoadError(f"there is no settings file '{place}'") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"cannot read '{place}': {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise LoadError(f"'{place}' is no TOML: {error}") from None
-    wrong = list(table_problems(document, dict.fromkeys(scheduler_names())))
-    if wrong:
-        raise SettingsError(wrong)
-    return document
 
 
 def _horizon(start: str | None) -> Horizon:
