@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Set up everything that is needed, then do one job: `python3 dev.py demo`, `test` or `benchmark`.
+"""Set up everything that is needed, then do one job: `python3 dev.py demo`, `test`, `benchmark` or `soak`.
 
 Needs Python 3.11 or later and a package index; keeps everything in `.venv` beside this file.
 """
@@ -20,7 +20,7 @@ LEAST = (3, 11)
 
 
 def main():
-    jobs = {"demo": demo, "test": test, "benchmark": benchmark}
+    jobs = {"demo": demo, "test": test, "benchmark": benchmark, "soak": soak}
     if len(sys.argv) < 2 or sys.argv[1] not in jobs:
         print(f"{__doc__}\nusage: python3 dev.py {'|'.join(jobs)} [arguments]", file=sys.stderr)
         return 2
@@ -74,6 +74,10 @@ def benchmark(arguments):
     files = sorted((ROOT / "benchmarks").glob("*.py"))
     wanted = [file for file in files if not arguments or file.stem in arguments]
     return max([run(PYTHON, file, title=file.stem) for file in wanted] or [2])
+
+
+def soak(arguments):
+    return run(PYTHON, "-m", "benchmarks.soak", *arguments)
 
 
 def set_up():
