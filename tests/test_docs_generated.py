@@ -17,7 +17,7 @@ from purista.compiling import default_horizon, request_for
 from purista.matrix import codes_markdown, matrix_markdown, scheduler_markdown
 from purista.report import report
 from purista.schedulers import BUILT_IN, scheduler_named
-from purista.settings import Settings, toml_value
+from purista.settings import IngressSettings, Settings, toml_value
 
 DOCS = Path(__file__).parents[1] / "docs"
 SCHEDULERS = [scheduler_named(name) for name in BUILT_IN]
@@ -66,6 +66,23 @@ def reference() -> str:
     )
 
 
+def ingress_reference() -> str:
+    """Every setting of the ingress, and of the tables within its table."""
+    return "\n".join(table_lines(IngressSettings, "ingress"))
+
+
+def table_lines(model: type[Settings], table: str) -> Iterator[str]:
+    _, _, words = (inspect.getdoc(model) or "").partition("\n")
+    nested = {name: [*nested_models(one.annotation)] for name, one in model.model_fields.items()}
+    yield from [f"### `[{table}]`", "", words.strip().replace("``", "`"), ""]
+    for name, field in model.model_fields.items():
+        yield f"- `{name}`: " + (f"see `[{table}.{name}]`" if nested[name] else default_text(field))
+    yield ""
+    for name, models in nested.items():
+        for each in models:
+            yield from table_lines(each, f"{table}.{name}")
+
+
 def setting_lines(model: type[Settings], table: str) -> Iterator[str]:
     _, _, words = (inspect.getdoc(model) or "").partition("\n")
     yield f"### `[{table}]`"
@@ -109,6 +126,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "tables": tables,
     "settings": samples,
     "reference": reference,
+    "ingress": ingress_reference,
     "friday the 13th": lambda: naive("0 0 13 * FRI", "UTC"),
     "berlin at half past two": lambda: naive("30 2 * * *", "Europe/Berlin"),
 }

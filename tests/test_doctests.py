@@ -11,7 +11,7 @@ import purista
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(purista.__path__, "purista.")
-    if module.name != "purista.__main__"
+    if module.name != "purista.__main__" and not module.name.startswith("purista.ingress.airflow")
 ]
 
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from purista.bridges.memory_queues import (
         MemoryQueueBridge,
     )
+    from purista.bridges.postgres_queues import (
+        PostgresQueueBridge,
+    )
+    from purista.bridges.sqlite_queues import (
+        SQLiteQueueBridge,
+    )
     from purista.compiling import (
         compile_schedules,
     )
@@ -35,11 +41,14 @@ if TYPE_CHECKING:
         Schedule,
     )
     from purista.errors import (
+        BridgeError,
         CommandError,
         CommandTimeoutError,
         ContractError,
         ExpressionError,
         HandledError,
+        IngressError,
+        LedgerError,
         ManifestError,
         PayloadError,
         PortabilityError,
@@ -49,6 +58,7 @@ if TYPE_CHECKING:
         TriggerError,
         UnhandledError,
         UnknownCommandError,
+        VerificationError,
     )
     from purista.exclusion import DateRange
     from purista.expression import (
@@ -64,8 +74,17 @@ if TYPE_CHECKING:
         Decision,
         Ingress,
     )
+    from purista.ingress.client import (
+        IngressClient,
+    )
     from purista.ledgers.memory import (
         MemoryLedger,
+    )
+    from purista.ledgers.postgres import (
+        PostgresLedger,
+    )
+    from purista.ledgers.redis import (
+        RedisLedger,
     )
     from purista.ledgers.sqlite import (
         SQLiteLedger,
@@ -96,6 +115,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backoff": "purista.contract",
+    "BridgeError": "purista.errors",
     "Command": "purista.contract",
     "CommandError": "purista.errors",
     "CommandTimeoutError": "purista.errors",
@@ -114,6 +134,9 @@ _HOMES = {
     "HandledError": "purista.errors",
     "Host": "purista.host",
     "Ingress": "purista.ingress",
+    "IngressClient": "purista.ingress.client",
+    "IngressError": "purista.errors",
+    "LedgerError": "purista.errors",
     "LocalRunner": "purista.local",
     "Manifest": "purista.manifest",
     "ManifestError": "purista.errors",
@@ -124,10 +147,14 @@ _HOMES = {
     "Once": "purista.expression",
     "PayloadError": "purista.errors",
     "PortabilityError": "purista.errors",
+    "PostgresLedger": "purista.ledgers.postgres",
+    "PostgresQueueBridge": "purista.bridges.postgres_queues",
     "Problem": "purista.errors",
     "PuristaError": "purista.errors",
     "Queue": "purista.contract",
+    "RedisLedger": "purista.ledgers.redis",
     "SQLiteLedger": "purista.ledgers.sqlite",
+    "SQLiteQueueBridge": "purista.bridges.sqlite_queues",
     "Schedule": "purista.contract",
     "Schema": "purista.schema",
     "Service": "purista.service",
@@ -136,6 +163,7 @@ _HOMES = {
     "TriggerError": "purista.errors",
     "UnhandledError": "purista.errors",
     "UnknownCommandError": "purista.errors",
+    "VerificationError": "purista.errors",
     "advice": "purista.advising",
     "check": "purista.service",
     "compile_schedules": "purista.compiling",
@@ -147,6 +175,7 @@ _MODULES = frozenset({"bridges", "errors", "firetimes", "ingress", "ledgers", "t
 
 __all__ = [
     "Backoff",
+    "BridgeError",
     "Command",
     "CommandError",
     "CommandTimeoutError",
@@ -165,6 +194,9 @@ __all__ = [
     "HandledError",
     "Host",
     "Ingress",
+    "IngressClient",
+    "IngressError",
+    "LedgerError",
     "LocalRunner",
     "Manifest",
     "ManifestError",
@@ -175,10 +207,14 @@ __all__ = [
     "Once",
     "PayloadError",
     "PortabilityError",
+    "PostgresLedger",
+    "PostgresQueueBridge",
     "Problem",
     "PuristaError",
     "Queue",
+    "RedisLedger",
     "SQLiteLedger",
+    "SQLiteQueueBridge",
     "Schedule",
     "Schema",
     "Service",
@@ -187,6 +223,7 @@ __all__ = [
     "TriggerError",
     "UnhandledError",
     "UnknownCommandError",
+    "VerificationError",
     "advice",
     "check",
     "compile_schedules",
