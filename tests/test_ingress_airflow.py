@@ -250,7 +250,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_a_slot_reaches_the_ingress_with_the_token_of_the_connection(running: Running) -> None:
     run = running.airflow.wait_for_run("sent", within=PATIENCE)
-    [record] = running.shop.records("sent")
+    record, *again = running.shop.records("sent")
+    assert {each.verdict for each in again} <= {"duplicate"}
     assert (run.state, record.verdict, record.source) == ("success", "accepted", "airflow/sent")
     assert record.nominal_time == run.run_after
     assert "version of the contract" not in record.reason
@@ -258,9 +259,10 @@ def test_a_slot_reaches_the_ingress_with_the_token_of_the_connection(running: Ru
 
 def test_a_dispatch_that_failed_is_tried_again_and_runs_once(running: Running) -> None:
     assert running.airflow.wait_for_run("busy", within=PATIENCE).state == "success"
-    first, second = running.shop.records("busy")
+    records = running.shop.records("busy")
     assert running.shop.answers.count(503) == 1
-    assert first.run_id == second.run_id
+    assert len(records) > 1
+    assert len({each.run_id for each in records}) == 1
     assert len([text for text in running.shop.done if text.startswith("busy")]) == 1
 
 
@@ -274,7 +276,8 @@ def test_a_run_that_a_person_makes_is_a_manual_trigger_with_a_payload_of_its_own
 ) -> None:
     running.airflow.command("dags", "trigger", "clicked", "--conf", '{"day": "clicked by hand"}')
     run = running.airflow.wait_for_run("clicked", within=PATIENCE)
-    [record] = running.shop.records("clicked")
+    record, *again = running.shop.records("clicked")
+    assert {each.verdict for each in again} <= {"duplicate"}
     assert (run.state, record.reason) == ("success", "sent by a person")
     assert record.nominal_time == run.run_after
     assert "clicked by hand" in running.shop.done
@@ -307,7 +310,9 @@ def test_a_task_that_is_cleared_while_it_waits_cancels_its_run(restarted: Runnin
     assert restarted.airflow.wait_for_run("stopped", within=PATIENCE).state == "failed"
     for name in wanted:
         assert [run.outcome for run in shop.runs(name)] == ["cancelled"]
-        assert [each.verdict for each in shop.records(name)] == ["accepted", "duplicate"]
+        first, *again = shop.records(name)
+        assert first.verdict == "accepted"
+        assert {each.verdict for each in again} == {"duplicate"}, "cleared tasks send again"
 
 
 @pytest.fixture(scope="module")
