@@ -27,7 +27,8 @@ KINDS = ("each", "job", "alone", "burst", "latest", "keyed")
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMEOUT = timedelta(seconds=20)
-"""How long a run of these schedules can block the next one after a kill."""
+"""How long a run can block the next one of its schedule after a kill. A run that was cut off and has expired is
+not run again by a redelivery, so the others have a day."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _options(plan: Plan, kind: str, number: int) -> dict[str, Any]:
         "catch_up_window": DAY,
         "max_catch_up": 10_000,
         "misfire_grace": timedelta(seconds=30),
-        "run_timeout": TIMEOUT,
+        "run_timeout": TIMEOUT if kind in ("alone", "burst") else DAY,
         "payload": {"minute": "{nominal_time:%Y-%m-%dT%H:%M}"},
     }
     if kind in ("each", "latest", "keyed"):
