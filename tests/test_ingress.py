@@ -32,7 +32,7 @@ from purista.ingress import Decision
 from purista.ingress.ingress import RunStore
 from purista.ingress.timing import missed_times, time_verdict
 from purista.ledgers import RunStatus
-from purista.message import RUN_CANCELLED, Message
+from purista.message import RUN_CANCELLED, Message, RunInfo
 from purista.testing import ManualClock
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
@@ -944,8 +944,11 @@ async def test_an_ingress_runs_from_a_manifest_alone(world: World):
 
 async def test_a_message_that_ends_another_ingress_run_is_harmless(world: World):
     world.schedule()
-    async with world.open() as ingress:
-        await ingress._run_ended(Message("dev.purista.run.ended", b"{}", "id"))
+    async with world.open():
+        ended = Message("dev.purista.run.ended", b"{}", "id")
+        await world.events.publish(ended)
+        other = RunInfo("run-1", "Other.v1.s", START, "UTC", True)
+        await world.events.publish(ended._replace(run=other))
         await world.events.publish(
             Message(RUN_CANCELLED, b'{"runId": "x", "reason": "replaced"}', "id")
         )

@@ -37,7 +37,7 @@ class Context(Protocol):
 
     @property
     def attempt(self) -> int:
-        """1 on the first delivery of a job, 2 on the next; always 1 for events and commands."""
+        """1 on the first delivery of an event or a job, 2 on the next; always 1 for commands."""
 
     @property
     def cancelled(self) -> bool:

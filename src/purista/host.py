@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from purista.bridges import (
+    ATTEMPT,
     Drains,
     ErrorReply,
     EventBridge,
     Job,
     QueueBridge,
+    Receiver,
     Reply,
     Subscription,
 )
@@ -43,6 +44,7 @@ from purista.service import (
     Service,
     SubscriptionDeclaration,
 )
+from purista.subscribing import DEFAULT, SubscriptionOptions
 from purista.telemetry import Telemetry, telemetry
 from purista.worker import Worker
 
@@ -55,6 +57,8 @@ DEDUPE_WINDOW = Job._field_defaults["dedupe_window"]
 
 _new = tuple.__new__
 """Makes a named tuple at half the cost; used where every message pays it."""
+
+EVERY_INSTANCE = SubscriptionOptions(every_instance=True)
 
 BRIEFLY = 0.1
 """Seconds that subscriptions have at least to take nothing new, when the grace is used up."""
@@ -125,8 +129,10 @@ class Host:
     async def start(self) -> None:
         """Subscribe, serve and start the workers."""
         bridge = self.event_bridge
-        own = f"host-{os.urandom(6).hex()}"
-        self._subscriptions.append(await bridge.subscribe(RUN_CANCELLED, own, self._cancel))
+        cancelling = await bridge.subscribe(
+            RUN_CANCELLED, "purista-host", self._cancel, options=EVERY_INSTANCE
+        )
+        self._subscriptions.append(cancelling)
         for service in self.services:
             for handler in service.handlers.values():
                 await self._serve(handler)
@@ -260,13 +266,14 @@ class Host:
         if self.telemetry is not None:
             handler = self.telemetry.traced("handle", handler)
         handle = partial(self._handle, event, handler)
-        await self._receive(event.name, f"{service.id}.{declaration.name}", handle)
+        subscriber = f"{service.id}.{declaration.name}"
+        await self._receive(event.name, subscriber, handle, declaration.options)
 
     async def _handle(
         self, event: Event[Any], handler: EventHandler[Any], message: Message
     ) -> None:
         payload = event.schema.load(message.body)
-        handling = Handling(self, message)
+        handling = Handling(self, message, ATTEMPT.get())
         try:
             with handling:
                 await handler(payload, handling)
@@ -275,7 +282,7 @@ class Host:
 
     async def _bind(self, service: Service, binding: Binding[Any, Any]) -> None:
         handle = partial(self._pass_on, binding)
-        await self._receive(binding.event.name, f"{service.id}.{binding.name}", handle)
+        await self._receive(binding.event.name, f"{service.id}.{binding.name}", handle, DEFAULT)
 
     async def _pass_on(self, binding: Binding[Any, Any], message: Message) -> None:
         payload = binding.event.schema.load(message.body)
@@ -289,9 +296,10 @@ class Host:
         await self.queue_bridge.enqueue(Job(job, binding.queue.max_attempts, key=key))
 
     async def _receive(
-        self, event: str, subscriber: str, receive: Callable[[Message], Awaitable[None]]
+        self, event: str, subscriber: str, receive: Receiver, options: SubscriptionOptions
     ) -> None:
-        self._subscriptions.append(await self.event_bridge.subscribe(event, subscriber, receive))
+        subscribe = self.event_bridge.subscribe
+        self._subscriptions.append(await subscribe(event, subscriber, receive, options=options))
 
     async def _drained(self) -> None:
         """Wait until nothing is left in bridges that die with this process.

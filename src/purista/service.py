@@ -35,6 +35,7 @@ from purista.contract import (
 from purista.errors import ContractError, Problem
 from purista.expression import Expression
 from purista.payload import Schema, key_problems
+from purista.subscribing import DEFAULT, SubscriptionOptions
 
 if TYPE_CHECKING:
     from typing import Required, Unpack
@@ -93,6 +94,7 @@ class SubscriptionDeclaration(Generic[T]):
     name: str
     event: Event[T]
     handler: EventHandler[T]
+    options: SubscriptionOptions = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +292,31 @@ class Service:
         return self._declared(self.schedules, schedule, "schedule")
 
     def subscription(
-        self, event: Event[T], *, name: str | None = None
+        self,
+        event: Event[T],
+        *,
+        name: str | None = None,
+        every_instance: bool = False,
+        ordered: bool = False,
+        concurrency: int = DEFAULT.concurrency,
+        max_attempts: int = DEFAULT.max_attempts,
+        backoff: Backoff = DEFAULT.backoff,
+        lease: timedelta = DEFAULT.lease,
     ) -> Callable[[EventHandler[T]], EventHandler[T]]:
         """Register the decorated function for an event, under its own name or ``name``.
 
-        Each name gets every event once; replicas of the service share them.
+        Each name gets every event once; replicas of the service share them, unless
+        ``every_instance`` is set. ``SubscriptionOptions`` says what each option means. An event bridge
+        that does not honour one refuses it at the start. Raises ``ContractError``.
         """
+        options = SubscriptionOptions(
+            every_instance=every_instance,
+            ordered=ordered,
+            concurrency=concurrency,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            lease=lease,
+        )
 
         def register(handler: EventHandler[T]) -> EventHandler[T]:
             own = name if name is not None else _name_of(handler)
@@ -309,7 +330,7 @@ class Service:
                 ],
                 within=place,
             )
-            self.subscriptions[own] = SubscriptionDeclaration(own, event, handler)
+            self.subscriptions[own] = SubscriptionDeclaration(own, event, handler, options)
             return handler
 
         return register

@@ -1,6 +1,9 @@
 """Bridges to brokers: the ports, and one module for each broker; memory first."""
 
 from purista.bridges.port import (
+    ATTEMPT,
+    Connects,
+    DeadEvent,
     DeadLetter,
     DeadLetters,
     Drains,
@@ -8,6 +11,8 @@ from purista.bridges.port import (
     ErrorReply,
     EventBridge,
     EventBridgeCapabilities,
+    EventDeadLetters,
+    Health,
     Job,
     LeasedJob,
     QueueBridge,
@@ -19,6 +24,9 @@ from purista.bridges.port import (
 )
 
 __all__ = [
+    "ATTEMPT",
+    "Connects",
+    "DeadEvent",
     "DeadLetter",
     "DeadLetters",
     "Drains",
@@ -26,6 +34,8 @@ __all__ = [
     "ErrorReply",
     "EventBridge",
     "EventBridgeCapabilities",
+    "EventDeadLetters",
+    "Health",
     "Job",
     "LeasedJob",
     "QueueBridge",

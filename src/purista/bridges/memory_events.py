@@ -23,6 +23,7 @@ from purista.bridges.port import (
 from purista.clock import Clock, SystemClock
 from purista.errors import BridgeClosedError, CommandTimeoutError
 from purista.message import Message
+from purista.subscribing import DEFAULT, SubscriptionOptions
 
 logger = logging.getLogger("purista.bridges")
 
@@ -33,7 +34,11 @@ _CAPABILITIES = EventBridgeCapabilities(
     durable=False,
     delivery="at-most-once",
     redelivers=False,
+    dead_letters=False,
     across_processes=False,
+    commands=True,
+    every_instance=False,
+    ordered=False,
 )
 _HINTED = 1_000
 """Among how many commands a near match is looked for: it takes time."""
@@ -83,7 +88,14 @@ class MemoryEventBridge:
                 member = members[0] if len(members) == 1 else group.next()
                 self._start(self._deliver(message, member), member)
 
-    async def subscribe(self, event: str, subscriber: str, receive: Receiver) -> Subscription:
+    async def subscribe(
+        self,
+        event: str,
+        subscriber: str,
+        receive: Receiver,
+        *,
+        options: SubscriptionOptions = DEFAULT,
+    ) -> Subscription:
         """Receive an event under the name ``subscriber``; the receivers of one name take turns."""
         if self._closing:
             raise _refusal(f"event '{event}'")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from purista.message import Message
+from purista.subscribing import DEFAULT, SubscriptionOptions
 
 Receiver = Callable[[Message], Awaitable[None]]
-"""Takes one event. An exception means that it failed; it is logged, and redelivered where the bridge can."""
+"""Takes one event. An exception means that it failed: it is logged, and the event comes again after the
+subscription's backoff, where the bridge can, until its attempts are used up and it becomes a dead letter.
+A ``PayloadError`` says that no retry can mend it: it becomes a dead letter at once. A receiver whose
+lease was lost is cancelled; what it does after that is not waited for and settles nothing."""
+
+ATTEMPT: ContextVar[int] = ContextVar("purista_attempt", default=1)
+"""How often the event that the running receiver handles was delivered to its subscriber, from 1."""
 
 
 class ErrorReply(NamedTuple):
@@ -42,23 +50,36 @@ class Subscription(Protocol):
     """A receiver or responder at work."""
 
     async def cancel(self) -> None:
-        """Take nothing new, then wait until what is being handled is done. May be repeated."""
+        """Take nothing new, then wait until what is being handled is done. May be repeated.
+
+        Cancel the call to cut off what is still at work: its events come again where the bridge
+        redelivers.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventBridgeCapabilities:
     """What an event bridge really does, so that nobody has to guess.
 
-    ``durable``: an accepted message survives the end of this process. ``delivery``: how often a
+    ``durable``: an accepted event survives the end of this process. ``delivery``: how often a
     subscriber sees an event when something dies. ``redelivers``: a failed receiver sees the event
-    again. ``across_processes``: other processes are reached.
+    again, after the backoff. ``dead_letters``: what failed for good is kept for each subscriber, and
+    the bridge is an ``EventDeadLetters``. ``across_processes``: other processes are reached.
+    ``commands``: requests can be sent and answered. ``every_instance``, ``ordered``: those options of a
+    subscription are honoured; where they are not, ``subscribe`` refuses them with ``BridgeError``.
+    ``largest``: how many bytes a body may have, None: only memory bounds it.
     """
 
     name: str
     durable: bool
     delivery: Literal["at-most-once", "at-least-once"]
     redelivers: bool
+    dead_letters: bool
     across_processes: bool
+    commands: bool
+    every_instance: bool
+    ordered: bool
+    largest: int | None = None
 
 
 class EventBridge(Protocol):
@@ -74,10 +95,22 @@ class EventBridge(Protocol):
         An event that nobody subscribes to is no error. Raises ``BridgeClosedError`` or ``BridgeError``.
         """
 
-    async def subscribe(self, event: str, subscriber: str, receive: Receiver) -> Subscription:
+    async def subscribe(
+        self,
+        event: str,
+        subscriber: str,
+        receive: Receiver,
+        *,
+        options: SubscriptionOptions = DEFAULT,
+    ) -> Subscription:
         """Receive an event under the name ``subscriber``.
 
-        Every subscriber name gets each event once; several receivers of one name share the events.
+        Every subscriber name gets each event once, whatever process its receivers are in; the
+        receivers of one name share them, and are expected to give the same options. With
+        ``every_instance`` each receiver gets every event instead. The event is settled once the
+        receiver returned. ``ATTEMPT`` tells the receiver which delivery it is.
+
+        Raises ``BridgeError`` for options that the bridge does not honour.
         """
 
     async def request(self, message: Message, *, timeout: timedelta) -> Awaitable[Reply]:
@@ -137,7 +170,11 @@ class QueueBridgeCapabilities:
 
     ``durable``: an accepted job survives the end of this process. ``delayed``: jobs can be delayed.
     ``deduplicates``: keys are honoured. ``wakes``: a waiting lease is woken by an enqueue, not by
-    polling. ``across_processes``: other processes can lease the jobs.
+    polling. ``across_processes``: other processes can lease the jobs. ``ordered``: jobs that are due
+    are leased in the order in which they became due. ``fenced_by``: how a worker is kept from
+    settling a job that is another's by now: the broker compares the lease's ``token``, or the worker
+    itself goes by its ``clock``. ``largest``: how many bytes a body may have, None: only memory
+    bounds it.
     """
 
     name: str
@@ -146,6 +183,9 @@ class QueueBridgeCapabilities:
     deduplicates: bool
     wakes: bool
     across_processes: bool
+    ordered: bool = True
+    fenced_by: Literal["token", "clock"] = "token"
+    largest: int | None = None
 
 
 class QueueBridge(Protocol):
@@ -206,6 +246,65 @@ class DeadLetters(Protocol):
 
     async def purge(self, queue: str, *, message_id: str | None = None) -> int:
         """Delete dead letters (one, or all); return how many."""
+
+
+class DeadEvent(NamedTuple):
+    """An event that failed for good at one subscriber."""
+
+    event: str
+    subscriber: str
+    message: Message
+    attempts: int
+    reason: str
+    died_at: datetime
+
+
+@runtime_checkable
+class EventDeadLetters(Protocol):
+    """The dead letters of an event bridge, which belong to the subscriber at which they failed."""
+
+    async def dead_letters(self, event: str, subscriber: str) -> Sequence[DeadEvent]:
+        """Return the dead letters of a subscriber, oldest first."""
+
+    async def redrive(self, event: str, subscriber: str, *, message_id: str | None = None) -> int:
+        """Deliver dead letters again (one, or all), to this subscriber alone, with all attempts.
+
+        Returns how many.
+        """
+
+    async def purge(self, event: str, subscriber: str, *, message_id: str | None = None) -> int:
+        """Delete dead letters (one, or all); return how many."""
+
+
+class Health(NamedTuple):
+    """How a bridge and its broker get on, since when, and what is wrong.
+
+    ``idle``: nobody has needed the broker yet. ``down``: it is away, and looked for again and again.
+    """
+
+    state: Literal["idle", "up", "down", "closed"]
+    since: datetime
+    reason: str = ""
+
+
+@runtime_checkable
+class Connects(Protocol):
+    """A bridge to a broker outside this process: it can be away.
+
+    Once it was reached, a bridge looks for a broker that went away for ever, each time a little
+    later, at most every few seconds; what was subscribed goes on by itself when it is back.
+    """
+
+    @property
+    def health(self) -> Health:
+        """How the broker was when it was last heard of; asks nobody."""
+
+    async def connect(self, *, patience: timedelta | None = None) -> None:
+        """Return once the broker answers; look for it up to ``patience`` long (None: for ever).
+
+        With a patience of zero it is tried once. Raises ``BridgeError`` when it does not answer, or at once
+        when waiting cannot help (wrong credentials, a server that cannot do what is needed).
+        """
 
 
 @runtime_checkable

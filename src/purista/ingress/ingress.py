@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -36,6 +37,7 @@ from purista.ledgers import (
 from purista.manifest import Manifest, fingerprint
 from purista.message import CANCELLED, RUN_CANCELLED, RUN_ENDED, Message, new_message_id
 from purista.service import Service
+from purista.subscribing import SubscriptionOptions
 from purista.telemetry import RUN, SCHEDULE, VERDICT, failed, telemetry
 from purista.trigger import Trigger, run_id_of
 
@@ -43,6 +45,8 @@ logger = logging.getLogger("purista.ingress")
 
 HINTED = 1000
 """Among so many schedules a misspelt one is looked for: it takes time in which nothing else is done."""
+
+EVERY_INSTANCE = SubscriptionOptions(every_instance=True)
 
 SETTLE_PAUSE = timedelta(milliseconds=200)
 LONGEST_PAUSE = timedelta(seconds=5)
@@ -99,6 +103,7 @@ class Ingress:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._pauses: set[asyncio.Event] = set()
+        self._settling: set[str] = set()
         self._answers: set[asyncio.Task[str]] = set()
         self._accepting = 0
         self._ending = 0
@@ -106,10 +111,8 @@ class Ingress:
 
     async def __aenter__(self) -> Self:
         await self._contracts.note(self.schedules, self.clock.now())
-        bridge, own = self._event_bridge, f"ingress-{self.owner}"
-        enders = {one.completed_by for one in self.schedules.values() if one.completed_by}
-        for event in sorted({RUN_ENDED, *enders}):
-            self._subscriptions.append(await bridge.subscribe(event, own, self._run_ended))
+        for service in sorted({_service_of(name) for name in self.schedules}):
+            await self._listen(service)
         return self
 
     async def __aexit__(
@@ -322,17 +325,56 @@ class Ingress:
         run = await self.ledger.run(run_id_of(schedule.id, nominal))
         return run is not None and run.status in (RunStatus.CLAIMED, RunStatus.FAILED)
 
-    async def _run_ended(self, message: Message) -> None:
-        """Take the news that a run's target is done; for another's run it has no effect."""
+    async def _listen(self, service: str) -> None:
+        """Hear of the ends of a service's runs.
+
+        The ingresses of a service share that, so that an end is not lost while none of them is there.
+        Each also hears of every end, for the runs that it watches itself.
+        """
+        subscribe, own = self._event_bridge.subscribe, f"{service}.purista-ingress"
+        enders = {
+            one.completed_by
+            for one in self.schedules.values()
+            if one.completed_by and _service_of(one.id) == service
+        }
+        end, hear = partial(self._run_ended, service), partial(self._run_heard_of, service)
+        for event in sorted({RUN_ENDED, *enders}):
+            self._subscriptions += [
+                await subscribe(event, own, end),
+                await subscribe(event, f"{own}-each", hear, options=EVERY_INSTANCE),
+            ]
+
+    async def _run_ended(self, service: str, message: Message) -> None:
+        """Take the news that a run's target is done; for another service's run it has no effect."""
         run = message.run
-        if run is None:
+        outcome = self._outcome(service, message)
+        if run is None or outcome is None:
             return
-        schedule = self.schedules.get(run.schedule_id)
-        if message.name == RUN_ENDED:
-            outcome = str(json.loads(message.body).get("outcome", ""))
+        self._settling.add(run.run_id)
+        try:
             await self._settle(run.schedule_id, run.run_id, outcome)
-        elif schedule is not None and schedule.completed_by == message.name:
-            await self._settle(run.schedule_id, run.run_id, "completed")
+        finally:
+            self._settling.discard(run.run_id)
+
+    async def _run_heard_of(self, service: str, message: Message) -> None:
+        """Take the same news for a run that this ingress watches, whoever else takes it."""
+        run = message.run
+        if run is None or run.run_id in self._settling or not self._open.watches(run.run_id):
+            return
+        outcome = self._outcome(service, message)
+        if outcome is not None:
+            await self._settle(run.schedule_id, run.run_id, outcome)
+
+    def _outcome(self, service: str, message: Message) -> str | None:
+        """Return how the run of a service ended by a message; None: it did not."""
+        run = message.run
+        if run is None or _service_of(run.schedule_id) != service:
+            return None
+        if message.name == RUN_ENDED:
+            return str(json.loads(message.body).get("outcome", ""))
+        schedule = self.schedules.get(run.schedule_id)
+        ends = schedule is not None and schedule.completed_by == message.name
+        return "completed" if ends else None
 
     async def _settle(self, schedule_id: str, run_id: str, outcome: str) -> None:
         """End a run that is over; a ledger that is away is asked again, until the ingress closes."""
@@ -415,6 +457,11 @@ class Ingress:
         if not task.cancelled() and (error := task.exception()) is not None:
             known = isinstance(error, PuristaError)
             logger.error("the ingress could not settle a run", exc_info=None if known else error)
+
+
+def _service_of(schedule_id: str) -> str:
+    """Return the id of a schedule's service; only the schedule's own name can have more dots."""
+    return ".".join(schedule_id.split(".", 2)[:2])
 
 
 def _cancel_reason(schedule: Schedule) -> str:

@@ -42,6 +42,10 @@ class OpenRuns:
             timeout, lambda: self._own(self._expire(run_id))
         )
 
+    def watches(self, run_id: str) -> bool:
+        """Whether the run is watched: it began here and is not over."""
+        return run_id in self._timers
+
     def keep(self, run_id: str) -> None:
         """Renew the run's lease until it is forgotten; does nothing for one that is over already."""
         if run_id in self._timers:

@@ -7,12 +7,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from purista.bridges.port import ErrorReply, EventBridge, Reply
+from purista.bridges.port import (
+    ATTEMPT,
+    DeadEvent,
+    ErrorReply,
+    EventBridge,
+    EventDeadLetters,
+    Reply,
+)
 from purista.clock import Clock
-from purista.errors import BridgeClosedError, CommandTimeoutError
+from purista.contract import Backoff
+from purista.errors import BridgeClosedError, BridgeError, CommandTimeoutError, PayloadError
 from purista.message import Message, RunInfo
+from purista.subscribing import SubscriptionOptions
 from purista.testing.bridge_suite import BridgeSuite, Gate, Inbox
 
 HEADERS = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x": "Zoë"}
@@ -55,6 +65,22 @@ class EventBridgeSuite(BridgeSuite):
         clock = self.clock()
         async with self.bridge(clock) as bridge:
             yield bridge, clock
+
+    def options(self, **changes: Any) -> SubscriptionOptions:
+        """Return options with a backoff of one unit."""
+        quick = {"backoff": Backoff(initial=self.unit, factor=1, jitter=0)}
+        return SubscriptionOptions(**{**quick, **changes})
+
+    async def dead(
+        self, bridge: EventBridge, event: str, subscriber: str, count: int
+    ) -> list[DeadEvent]:
+        """Return a subscriber's dead letters once there are so many."""
+        async with asyncio.timeout(self.patience.total_seconds()):
+            while True:
+                found = list(await _letters(bridge).dead_letters(event, subscriber))
+                if len(found) == count:
+                    return found
+                await asyncio.sleep(0.01)
 
     async def test_the_capabilities_have_a_name_and_do_not_change(self) -> None:
         async with self.opened() as (bridge, _):
@@ -155,20 +181,275 @@ class EventBridgeSuite(BridgeSuite):
 
     async def test_a_receiver_that_failed_sees_the_event_again_if_the_bridge_says_so(self) -> None:
         inbox, event = Inbox(), self.name("event")
+        attempts: list[int] = []
 
         async def fail_once(message: Message) -> None:
+            attempts.append(ATTEMPT.get())
             await inbox(message)
             if len(inbox.messages) == 1:
                 raise RuntimeError("this receiver fails once")
 
         async with self.opened() as (bridge, clock):
-            await bridge.subscribe(event, "subscriber", fail_once)
+            await bridge.subscribe(event, "subscriber", fail_once, options=self.options())
             message = self.message(event)
             await bridge.publish(message)
-            expected = [message.id] * (2 if bridge.capabilities.redelivers else 1)
-            await self.soon(inbox.holds(len(expected)))
+            await self.soon(inbox.holds(1))
+            await self.let_pass(clock, 2)
+            expected = 2 if bridge.capabilities.redelivers else 1
+            await self.soon(inbox.holds(expected))
+            await self.let_pass(clock, 2)
+            assert inbox.ids == [message.id] * expected
+            assert attempts == list(range(1, expected + 1))
+
+    async def test_an_event_waits_for_its_next_attempt_as_long_as_the_backoff_says(self) -> None:
+        inbox, event = Inbox(), self.name("event")
+
+        async def fail(message: Message) -> None:
+            await inbox(message)
+            raise RuntimeError("this receiver always fails")
+
+        async with self.opened() as (bridge, clock):
+            if not bridge.capabilities.redelivers:
+                return
+            slow = self.options(backoff=Backoff(initial=self.unit * 3, jitter=0))
+            await bridge.subscribe(event, "subscriber", fail, options=slow)
+            await bridge.publish(self.message(event))
+            await self.soon(inbox.holds(1))
+            await self.let_pass(clock, 2)
+            assert len(inbox.ids) == 1, "the event came again too early"
+            await self.let_pass(clock, 1)
+            await self.soon(inbox.holds(2))
+
+    async def test_an_event_that_always_fails_becomes_a_dead_letter_of_its_subscriber(self) -> None:
+        failing, working, event = Inbox(), Inbox(), self.name("event")
+
+        async def fail(message: Message) -> None:
+            await failing(message)
+            raise RuntimeError("a secret")
+
+        async with self.opened() as (bridge, clock):
+            if not bridge.capabilities.dead_letters:
+                return
+            await bridge.subscribe(event, "failing", fail, options=self.options(max_attempts=2))
+            await bridge.subscribe(event, "working", working)
+            message = Message(event, b'{"a": "Zo\xc3\xab"}', "id-1", RUN, HEADERS)
+            await bridge.publish(message)
+            await self.soon(failing.holds(1))
+            await self.let_pass(clock, 2)
+            await self.soon(failing.holds(2))
+            (letter,) = await self.dead(bridge, event, "failing", 1)
+            assert letter[:4] == (event, "failing", message, 2)
+            assert letter.reason, "a dead letter says why"
+            assert "secret" not in letter.reason
+            assert letter.died_at.utcoffset() == timedelta(0), "died_at is an instant in UTC"
+            assert await _letters(bridge).dead_letters(event, "working") == []
+            assert working.ids == [message.id]
+            await self.let_pass(clock, 2)
+            assert len(failing.ids) == 2, "a dead letter came again"
+
+    async def test_an_event_that_does_not_fit_its_schema_becomes_a_dead_letter_at_once(
+        self,
+    ) -> None:
+        inbox, event = Inbox(), self.name("event")
+
+        async def refuse(message: Message) -> None:
+            await inbox(message)
+            raise PayloadError("payload: days: not a number")
+
+        async with self.opened() as (bridge, clock):
+            if not bridge.capabilities.dead_letters:
+                return
+            await bridge.subscribe(event, "subscriber", refuse, options=self.options())
+            await bridge.publish(self.message(event))
+            (letter,) = await self.dead(bridge, event, "subscriber", 1)
+            assert letter.attempts == 1
+            assert "days: not a number" in letter.reason
+            await self.let_pass(clock, 2)
+            assert len(inbox.ids) == 1
+
+    async def test_redriven_events_reach_their_subscriber_alone_with_all_attempts(self) -> None:
+        seen, other, event = Inbox(), Inbox(), self.name("event")
+        attempts: list[int] = []
+        mended = False
+
+        async def fail_at_first(message: Message) -> None:
+            attempts.append(ATTEMPT.get())
+            await seen(message)
+            if not mended:
+                raise PayloadError("payload: it does not fit")
+
+        async with self.opened() as (bridge, clock):
+            if not bridge.capabilities.dead_letters:
+                return
+            await bridge.subscribe(event, "failing", fail_at_first, options=self.options())
+            await bridge.subscribe(event, "other", other)
+            messages = [self.message(event) for _ in range(3)]
+            for number, message in enumerate(messages):
+                await bridge.publish(message)
+                await self.dead(bridge, event, "failing", number + 1)
+            letters = await self.dead(bridge, event, "failing", 3)
+            assert [letter.message for letter in letters] == messages, "oldest first"
+            mended = True
+            redrive = _letters(bridge).redrive
+            assert await redrive(event, "failing", message_id="no-such-id") == 0
+            assert await redrive(event, "failing", message_id=messages[1].id) == 1
+            await self.soon(seen.holds(4))
+            assert await redrive(event, "failing") == 2
+            await self.soon(seen.holds(6))
+            assert seen.ids[3] == messages[1].id
+            assert sorted(seen.ids[3:]) == sorted(message.id for message in messages)
+            assert attempts == [1] * 6
             await self.silence(clock)
-            assert inbox.ids == expected
+            assert await self.dead(bridge, event, "failing", 0) == []
+            assert len(other.ids) == 3, "another subscriber saw a redriven event"
+
+    async def test_purged_events_are_gone(self) -> None:
+        event = self.name("event")
+
+        async def refuse(_: Message) -> None:
+            raise PayloadError("payload: it does not fit")
+
+        async with self.opened() as (bridge, clock):
+            if not bridge.capabilities.dead_letters:
+                return
+            await bridge.subscribe(event, "subscriber", refuse, options=self.options())
+            messages = [self.message(event) for _ in range(3)]
+            for number, message in enumerate(messages):
+                await bridge.publish(message)
+                await self.dead(bridge, event, "subscriber", number + 1)
+            purge = _letters(bridge).purge
+            assert await purge(event, "subscriber", message_id="no-such-id") == 0
+            assert await purge(event, "subscriber", message_id=messages[1].id) == 1
+            left = await self.dead(bridge, event, "subscriber", 2)
+            assert [letter.message for letter in left] == [messages[0], messages[2]]
+            assert await purge(event, "subscriber") == 2
+            assert await self.dead(bridge, event, "subscriber", 0) == []
+            assert await _letters(bridge).redrive(event, "subscriber") == 0
+            await self.silence(clock)
+
+    async def test_every_instance_gets_every_event_if_it_asks_for_that(self) -> None:
+        first, second, event = Inbox(), Inbox(), self.name("event")
+        every = SubscriptionOptions(every_instance=True)
+        async with self.opened() as (bridge, clock):
+            if not bridge.capabilities.every_instance:
+                assert await _is_unfit(bridge.subscribe(event, "all", first, options=every))
+                return
+            for inbox in (first, second):
+                await bridge.subscribe(event, "all", inbox, options=every)
+            message = self.message(event)
+            await bridge.publish(message)
+            await self.soon(first.holds(1))
+            await self.soon(second.holds(1))
+            await self.silence(clock)
+            assert (first.ids, second.ids) == ([message.id], [message.id])
+
+    async def test_nothing_is_kept_for_an_instance_that_is_away(self) -> None:
+        inbox, event, clock = Inbox(), self.name("event"), self.clock()
+        every = SubscriptionOptions(every_instance=True)
+        async with self.bridge(clock) as bridge:
+            if not bridge.capabilities.every_instance:
+                return
+            subscription = await bridge.subscribe(event, "all", Inbox(), options=every)
+            await subscription.cancel()
+            await bridge.publish(self.message(event))
+            await bridge.subscribe(event, "all", inbox, options=every)
+            await self.silence(clock)
+            assert inbox.ids == []
+
+    async def test_a_receiver_gets_no_more_events_at_once_than_it_asks_for(self) -> None:
+        begun, done, event = Inbox(), Inbox(), self.name("event")
+        async with self.opened() as (bridge, clock):
+            with Gate() as gate:
+
+                async def receive(message: Message) -> None:
+                    await begun(message)
+                    await gate.wait()
+                    await done(message)
+
+                options = self.options(concurrency=2)
+                await bridge.subscribe(event, "subscriber", receive, options=options)
+                for _ in range(5):
+                    await bridge.publish(self.message(event))
+                await self.soon(begun.holds(2))
+                await self.silence(clock)
+                assert len(begun.ids) == 2
+                gate.open()
+                await self.soon(done.holds(5))
+
+    async def test_an_ordered_subscriber_gets_one_event_after_another(self) -> None:
+        inbox, event = Inbox(), self.name("event")
+        at_work = 0
+
+        async def fail_once(message: Message) -> None:
+            nonlocal at_work
+            at_work += 1
+            assert at_work == 1, "two at once"
+            await asyncio.sleep(0)
+            at_work -= 1
+            await inbox(message)
+            if len(inbox.ids) == 1:
+                raise RuntimeError("the first one fails")
+
+        async with self.opened() as (bridge, clock):
+            options = self.options(ordered=True)
+            if not bridge.capabilities.ordered:
+                subscribe = bridge.subscribe(event, "subscriber", fail_once, options=options)
+                assert await _is_unfit(subscribe)
+                return
+            for _ in range(2):
+                await bridge.subscribe(event, "subscriber", fail_once, options=options)
+            messages = [self.message(event) for _ in range(10)]
+            for message in messages:
+                await bridge.publish(message)
+            await self.soon(inbox.holds(1))
+            await self.let_pass(clock, 2)
+            await self.soon(inbox.holds(11))
+            assert inbox.ids == [messages[0].id, *(message.id for message in messages)]
+
+    async def test_an_event_whose_receiver_is_at_work_is_nobody_elses(self) -> None:
+        begun, done, event = Inbox(), Inbox(), self.name("event")
+        async with self.opened() as (bridge, clock):
+            with Gate() as gate:
+
+                async def receive(message: Message) -> None:
+                    await begun(message)
+                    await gate.wait()
+                    await done(message)
+
+                for _ in range(2):
+                    options = self.options(lease=self.unit)
+                    await bridge.subscribe(event, "subscriber", receive, options=options)
+                message = self.message(event)
+                await bridge.publish(message)
+                await self.soon(begun.holds(1))
+                for _ in range(4):
+                    await self.let_pass(clock, 1)
+                gate.open()
+                await self.soon(done.holds(1))
+                await self.let_pass(clock, 2)
+                assert begun.ids == [message.id], "its lease was not prolonged"
+
+    async def test_what_is_cut_off_comes_again_if_the_bridge_redelivers(self) -> None:
+        begun, again, event = Inbox(), Inbox(), self.name("event")
+        async with self.opened() as (bridge, clock):
+
+            async def receive(message: Message) -> None:
+                await begun(message)
+                await asyncio.Event().wait()
+
+            first = await bridge.subscribe(event, "subscriber", receive, options=self.options())
+            message = self.message(event)
+            await bridge.publish(message)
+            await self.soon(begun.holds(1))
+            await bridge.subscribe(event, "subscriber", again, options=self.options())
+            cancelling = asyncio.ensure_future(first.cancel())
+            await self.silence(clock)
+            cancelling.cancel()
+            await self.soon(asyncio.wait([cancelling]))
+            await self.let_pass(clock, 2)
+            expected = 1 if bridge.capabilities.redelivers else 0
+            await self.soon(again.holds(expected))
+            assert again.ids == [message.id] * expected
 
     async def test_a_receiver_can_publish_and_request(self) -> None:
         inbox, event, command = Inbox(), self.name("event"), self.name("command")
@@ -475,6 +756,11 @@ class EventBridgeSuite(BridgeSuite):
             assert len(inbox.messages) == expected
 
 
+def _letters(bridge: EventBridge) -> EventDeadLetters:
+    assert isinstance(bridge, EventDeadLetters), "a bridge with dead letters implements them"
+    return bridge
+
+
 async def _echo(message: Message) -> Reply:
     return Reply(message.body)
 
@@ -484,6 +770,14 @@ async def _is_timeout(reply: Awaitable[Reply], command: str) -> bool:
         await reply
     except CommandTimeoutError as error:
         return command in str(error)
+    return False
+
+
+async def _is_unfit(call: Awaitable[object]) -> bool:
+    try:
+        await call
+    except BridgeError as error:
+        return not isinstance(error, BridgeClosedError)
     return False
 
 
