@@ -24,7 +24,6 @@ def test_the_event_bridge_does_not_promise_what_memory_cannot_keep():
     capabilities = MemoryEventBridge().capabilities
     assert capabilities.delivery == "at-most-once"
     assert not capabilities.durable
-    assert not capabilities.redelivers
     assert not capabilities.across_processes
 
 

@@ -7,15 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from purista.bridges import Drains, Reply
+from purista.bridges import ATTEMPT, Drains, Reply
 from purista.bridges.memory import MemoryEventBridge
-from purista.errors import BridgeClosedError, CommandTimeoutError
+from purista.contract import Backoff
+from purista.errors import BridgeClosedError, CommandTimeoutError, PayloadError
 from purista.message import Message, RunInfo
+from purista.subscribing import SubscriptionOptions
 from purista.testing import ManualClock
 
 SECOND = timedelta(seconds=1)
 START = datetime(2027, 1, 1, tzinfo=UTC)
 RUN = RunInfo("run-1", "billing.v1.monthly", START, "UTC", is_target=True)
+QUICK = SubscriptionOptions(max_attempts=2, backoff=Backoff(initial=SECOND, factor=1, jitter=0))
 EVENT = Message("billing.due", b'{"secret": "hunter2"}', "id-1", RUN)
 
 
@@ -96,25 +99,103 @@ async def test_a_failing_receiver_is_logged_with_its_run_and_without_the_body(br
     await bridge.drained()
     of_run, of_none = caplog.records
     assert of_run.name == "purista.bridges"
-    assert of_run.levelno == logging.ERROR
-    assert (
-        of_run.message == "event billing.due: subscriber printing failed, message id-1, run run-1"
+    assert of_run.levelno == logging.WARNING
+    assert of_run.message == (
+        "event billing.due: subscriber printing failed in attempt 1, message id-1, run run-1"
     )
     assert of_none.message.endswith("message id-1, run id-1")
     assert "no printer" in caplog.text
     assert "hunter2" not in caplog.text
 
 
-async def test_a_cancelled_receiver_is_logged(bridge, caplog):
-    await bridge.subscribe(EVENT.name, "printing", until_cancelled)
+async def test_a_cancelled_receiver_is_logged_and_gets_its_event_again(bridge, clock, caplog):
+    attempts = []
+
+    async def receive(_):
+        attempts.append(ATTEMPT.get())
+        if len(attempts) == 1:
+            await asyncio.Event().wait()
+
+    await bridge.subscribe(EVENT.name, "printing", receive)
     await bridge.publish(EVENT)
     await asyncio.sleep(0)
     (task,) = asyncio.all_tasks() - {asyncio.current_task()}
     task.cancel()
-    await bridge.drained()
+    await clock.advance(SECOND)
     assert caplog.messages == [
-        "event billing.due: subscriber printing was cancelled, message id-1, run run-1"
+        "event billing.due: subscriber printing was cut off, message id-1, run run-1"
     ]
+    assert attempts == [1, 1]
+
+
+async def test_a_receiver_that_cancels_itself_has_failed(bridge, clock, caplog):
+    attempts = []
+
+    async def receive(_):
+        attempts.append(ATTEMPT.get())
+        raise asyncio.CancelledError
+
+    await bridge.subscribe(EVENT.name, "printing", receive, options=QUICK)
+    await bridge.publish(EVENT)
+    await clock.advance(SECOND * 3)
+    assert attempts == [1, 2]
+    (letter,) = await bridge.dead_letters(EVENT.name, "printing")
+    assert letter.reason == "CancelledError in the receiver"
+
+
+async def test_what_waits_to_be_tried_again_is_not_waited_for(bridge, caplog):
+    async def fail(_):
+        raise RuntimeError
+
+    await bridge.subscribe(EVENT.name, "printing", fail, options=QUICK)
+    await bridge.publish(EVENT)
+    await bridge.drained()
+    await bridge.close()
+    assert caplog.messages[-1] == "memory event bridge: 1 events were not tried again"
+
+
+async def test_events_wait_while_a_receiver_has_all_that_it_asked_for(bridge):
+    seen, gate = [], asyncio.Event()
+
+    async def receive(message):
+        seen.append(message.id)
+        await gate.wait()
+
+    options = SubscriptionOptions(concurrency=1)
+    for _ in range(2):
+        await bridge.subscribe(EVENT.name, "printing", receive, options=options)
+    for number in range(5):
+        await bridge.publish(EVENT._replace(id=str(number)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert seen == ["0", "1"]
+    gate.set()
+    await bridge.drained()
+    assert seen == ["0", "1", "2", "3", "4"]
+
+
+async def test_dead_letters_are_kept_while_nobody_is_subscribed(bridge):
+    async def refuse(_):
+        raise PayloadError("payload: it does not fit")
+
+    subscription = await bridge.subscribe(EVENT.name, "printing", refuse)
+    await bridge.publish(EVENT)
+    await bridge.drained()
+    await subscription.cancel()
+    assert await bridge.redrive(EVENT.name, "printing") == 0
+    assert len(await bridge.dead_letters(EVENT.name, "printing")) == 1
+
+
+async def test_an_instance_of_its_own_leaves_no_dead_letter(bridge, caplog):
+    async def refuse(_):
+        raise PayloadError("payload: it does not fit")
+
+    every = SubscriptionOptions(every_instance=True)
+    await bridge.subscribe(EVENT.name, "printing", refuse, options=every)
+    await bridge.publish(EVENT)
+    await bridge.drained()
+    assert await bridge.dead_letters(EVENT.name, "printing") == []
+    assert "a dead letter, message id-1, run run-1: payload: it does not fit" in caplog.text
 
 
 async def test_a_failing_responder_is_logged_with_its_run_and_without_the_body(bridge, caplog):

@@ -6,13 +6,15 @@ import asyncio
 import difflib
 import itertools
 import logging
-from collections.abc import Awaitable, Coroutine, Iterable
-from contextvars import ContextVar, copy_context
-from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextvars import Context, ContextVar, copy_context
+from datetime import UTC, timedelta
+from typing import Any
 
 from purista.bridges.deadlines import Deadlines, Lane, Lanes
+from purista.bridges.memory_subscribers import Graveyard, Member, Subscriber, attempt_of, ids
 from purista.bridges.port import (
+    DeadEvent,
     ErrorReply,
     EventBridgeCapabilities,
     Receiver,
@@ -27,36 +29,32 @@ from purista.subscribing import DEFAULT, SubscriptionOptions
 
 logger = logging.getLogger("purista.bridges")
 
-Callback = TypeVar("Callback", Receiver, Responder)
-
 _CAPABILITIES = EventBridgeCapabilities(
     name="memory",
     durable=False,
     delivery="at-most-once",
-    redelivers=False,
-    dead_letters=False,
+    redelivers=True,
+    dead_letters=True,
     across_processes=False,
     commands=True,
-    every_instance=False,
-    ordered=False,
+    every_instance=True,
+    ordered=True,
 )
 _HINTED = 1_000
 """Among how many commands a near match is looked for: it takes time."""
-
-_RESPONDERS = ""
-"""The one group of a command, as a subscriber name is the group of an event."""
 
 _bridge: ContextVar[object] = ContextVar("purista_bridge", default=None)
 """The bridge from which the running code got the message that it handles."""
 
 
 class MemoryEventBridge:
-    """Implements ``EventBridge`` and ``Drains`` in memory.
+    """Implements ``EventBridge``, ``EventDeadLetters`` and ``Drains`` in memory.
 
     For tests, development and messages that may die with their process. Each delivery runs in a task
-    that the bridge owns; deliveries begin in the order of publication and go on side by side. A
-    receiver that fails is logged and does not see the event again. Nothing bounds how many
-    deliveries are at work but the machine's memory. Not for several threads or event loops.
+    that the bridge owns; deliveries begin in the order of publication and go on side by side. An event
+    that failed comes again after its backoff, and is a dead letter when its attempts are used up.
+    Nothing bounds how many events wait but the machine's memory. Not for several threads or event
+    loops.
 
     As behind any broker, context variables of the sender do not reach a receiver: each delivery
     runs in a copy of the context in which the receiver subscribed.
@@ -66,8 +64,10 @@ class MemoryEventBridge:
         self._clock = clock or SystemClock()
         self._deadlines = Deadlines(self._clock)
         self._timeouts: Lanes[_Pending] = Lanes(self._deadlines, _Pending.expire)
-        self._events: dict[str, dict[str, _Group[Receiver]]] = {}
-        self._commands: dict[str, dict[str, _Group[Responder]]] = {}
+        self._events: dict[str, dict[object, Subscriber]] = {}
+        self._commands: dict[str, _Responders] = {}
+        self._graveyard = Graveyard()
+        self._retries: set[_Retry] = set()
         self._at_work: dict[asyncio.Task[None], object] = {}
         self._closing = False
         self._closed = False
@@ -81,12 +81,10 @@ class MemoryEventBridge:
         """Hand an event to every subscriber name, to each in a task of its own."""
         if self._closing:
             self._refuse_strangers(f"event '{message.name}'")
-        groups = self._events.get(message.name)
-        if groups is not None:
-            for group in tuple(groups.values()):
-                members = group.members
-                member = members[0] if len(members) == 1 else group.next()
-                self._start(self._deliver(message, member), member)
+        subscribers = self._events.get(message.name)
+        if subscribers is not None:
+            for subscriber in tuple(subscribers.values()):
+                subscriber.take(message)
 
     async def subscribe(
         self,
@@ -99,7 +97,15 @@ class MemoryEventBridge:
         """Receive an event under the name ``subscriber``; the receivers of one name take turns."""
         if self._closing:
             raise _refusal(f"event '{event}'")
-        return _Member(self, self._events, event, subscriber, receive)
+        member = Member(receive, self._mark)
+        key: object = member if options.every_instance else subscriber
+        known = self._events.setdefault(event, {})
+        group = known.get(key)
+        if group is None:
+            group = known[key] = Subscriber(self, event, subscriber, options)
+        group.options = options
+        group.members.append(member)
+        return _Subscription(self, group, key, member)
 
     async def request(self, message: Message, *, timeout: timedelta) -> Awaitable[Reply]:
         """Send a command; what is returned can be awaited for the reply, more than once.
@@ -110,26 +116,46 @@ class MemoryEventBridge:
             self._refuse_strangers(f"command '{message.name}'")
         pending = _Pending(loop=asyncio.get_running_loop())
         pending.message = message
-        groups = self._commands.get(message.name)
-        if groups is None:
+        responders = self._commands.get(message.name)
+        if responders is None:
             pending.set_result(Reply(error=_unknown(message.name, self._commands)))
         else:
             pending.lane = self._timeouts[timeout]
             pending.lane.set(pending, self._clock.monotonic())
-            member = groups[_RESPONDERS].next()
-            self._start(self._answer(pending, member), member)
+            responder = responders.next()
+            self._start(self._answer(pending, responder), responder, responder.context)
         return pending
 
     async def serve(self, command: str, answer: Responder) -> Subscription:
         """Answer a command; its responders take turns."""
         if self._closing:
             raise _refusal(f"command '{command}'")
-        return _Member(self, self._commands, command, _RESPONDERS, answer)
+        return _Responder(self, self._commands, command, answer)
+
+    async def dead_letters(self, event: str, subscriber: str) -> Sequence[DeadEvent]:
+        """Return the dead letters of a subscriber, oldest first; they end with the bridge."""
+        return self._graveyard.of(event, subscriber)
+
+    async def redrive(self, event: str, subscriber: str, *, message_id: str | None = None) -> int:
+        """Deliver dead letters again with all attempts; none while nobody is subscribed."""
+        if self._closing:
+            self._refuse_strangers(f"event '{event}'")
+        group = self._events.get(event, {}).get(subscriber)
+        if group is None:
+            return 0
+        letters = self._graveyard.remove(event, subscriber, message_id)
+        for letter in letters:
+            group.take(letter.message)
+        return len(letters)
+
+    async def purge(self, event: str, subscriber: str, *, message_id: str | None = None) -> int:
+        """Delete dead letters (one, or all); return how many."""
+        return len(self._graveyard.remove(event, subscriber, message_id))
 
     async def drained(self) -> None:
         """Return once every event is handled and every command answered, with all that they sent on.
 
-        The delivery that calls this is not waited for.
+        The delivery that calls this is not waited for, nor is what waits to be tried again.
         """
         await self._finished(None)
 
@@ -152,36 +178,49 @@ class MemoryEventBridge:
         if self._closed or _bridge.get() is not self:
             raise _refusal(place)
 
-    def _start(self, work: Coroutine[Any, Any, None], member: _Member[Any]) -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work, context=member.context.copy())
+    def start(self, subscriber: Subscriber, member: Member, message: Message, attempt: int) -> None:
+        """Deliver an event in a task of its own."""
+        context = member.context.copy()
+        if attempt > 1:
+            context.run(attempt_of, attempt)
+        self._start(subscriber.deliver(member, message, attempt), member, context)
+
+    def later(self, delay: timedelta, call: Callable[[], None]) -> None:
+        """Call after ``delay``, unless the bridge is closed before."""
+        retry = _Retry(self._retries, call)
+        self._retries.add(retry)
+        self._deadlines.set(retry, self._clock.monotonic() + delay.total_seconds())
+
+    def bury(self, subscriber: Subscriber, message: Message, attempts: int, reason: str) -> None:
+        """Keep a dead letter."""
+        event, name = subscriber.event, subscriber.name
+        now = self._clock.now().astimezone(UTC)
+        self._graveyard.add(DeadEvent(event, name, message, attempts, reason, now))
+
+    def settled(self) -> None:
+        """Forget the running task: its delivery is over."""
+        self._at_work.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
+
+    def _mark(self) -> None:
+        _bridge.set(self)
+
+    def _start(self, work: Coroutine[Any, Any, None], member: object, context: Context) -> None:
+        task = asyncio.get_running_loop().create_task(work, context=context)
         if not task.done():  # with an eager task factory it may be done already
             self._at_work[task] = member
 
-    async def _deliver(self, message: Message, member: _Member[Receiver]) -> None:
-        place = "event %s: subscriber %s "
-        try:
-            await member.callback(message)
-        except asyncio.CancelledError:
-            logger.warning(place + "was cancelled, %s", message.name, member.name, _ids(message))
-            raise
-        except Exception:
-            logger.exception(place + "failed, %s", message.name, member.name, _ids(message))
-        finally:
-            self._at_work.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
-
-    async def _answer(self, pending: _Pending, member: _Member[Responder]) -> None:
+    async def _answer(self, pending: _Pending, responder: _Responder) -> None:
         reply = None
         try:
-            reply = await member.callback(pending.message)
+            reply = await responder.answer(pending.message)
         except Exception:
             message = pending.message
-            logger.exception("command %s: its responder failed, %s", message.name, _ids(message))
+            logger.exception("command %s: its responder failed, %s", message.name, ids(message))
         finally:
             pending.lane.keys.pop(pending, None)
             if not pending.done():
                 pending.set_result(reply or _failure(pending.message))
-            self._at_work.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
+            self.settled()
 
     async def _finished(self, member: object) -> None:
         """Wait until nothing is at work (for one member), but for the delivery that waits."""
@@ -199,76 +238,127 @@ class MemoryEventBridge:
     async def _abandon(self) -> None:
         """Cancel what is at work and wait until it ended."""
         self._closed = True
+        for subscribers in self._events.values():
+            for subscriber in subscribers.values():
+                subscriber.members.clear()
         try:
-            await asyncio.sleep(0)  # a task that is cancelled before it began could not clean up
-            left = self._left(None)
-            for task in left:
-                task.cancel()
-            if left:
-                logger.warning("memory event bridge: %d deliveries were cancelled", len(left))
-                await asyncio.wait(left)
+            await self.cut_off(None)
         finally:
             self._release()
+
+    async def cut_off(self, member: object) -> None:
+        """Cancel what is at work (for one member) and wait until it ended."""
+        await asyncio.sleep(0)  # a task that is cancelled before it began could not clean up
+        left = self._left(member)
+        for task in left:
+            task.cancel()
+        if left:
+            logger.warning("memory event bridge: %d deliveries were cancelled", len(left))
+            await asyncio.wait(left)
 
     def _release(self) -> None:
         self._closed = True
         self._deadlines.close()
+        if self._retries:
+            logger.warning(
+                "memory event bridge: %d events were not tried again", len(self._retries)
+            )
+        self._retries.clear()
         self._events.clear()
         self._commands.clear()
 
 
-class _Member(Generic[Callback]):
-    """A receiver or responder: one of the group that has its name."""
-
-    __slots__ = ("_address", "_bridge", "_registry", "callback", "context", "name")
+class _Subscription:
+    """A receiver at work."""
 
     def __init__(
-        self,
-        bridge: MemoryEventBridge,
-        registry: dict[str, dict[str, _Group[Callback]]],
-        address: str,
-        name: str,
-        callback: Callback,
+        self, bridge: MemoryEventBridge, subscriber: Subscriber, key: object, member: Member
     ) -> None:
         self._bridge = bridge
-        self._registry: dict[str, dict[str, _Group[Callback]]] = registry
-        self._address = address
-        self.name = name
-        self.callback: Callback = callback
-        self.context = copy_context()
-        self.context.run(_bridge.set, bridge)
-        registry.setdefault(address, {}).setdefault(name, _Group()).members.append(self)
+        self._subscriber = subscriber
+        self._key = key
+        self._member = member
 
     async def cancel(self) -> None:
         """Take nothing new, then wait until what is being handled is done. May be repeated.
 
-        A receiver that cancels its own subscription is not waited for.
+        A receiver that cancels its own subscription is not waited for. Cancel the call to cut off
+        what is at work; other receivers of the name get it.
         """
         self._leave()
-        await self._bridge._finished(self)
+        try:
+            await self._bridge._finished(self._member)
+        except asyncio.CancelledError:
+            await self._bridge.cut_off(self._member)
+            raise
 
     def _leave(self) -> None:
-        groups = self._registry.get(self._address, {})
-        group = groups.get(self.name)
-        if group is None or self not in group.members:
+        subscriber, registry = self._subscriber, self._bridge._events
+        if self._member not in subscriber.members:
             return
-        group.members.remove(self)
-        if not group.members:
-            del groups[self.name]
-        if not groups:
-            del self._registry[self._address]
+        subscriber.members.remove(self._member)
+        if not subscriber.members:
+            known = registry.get(subscriber.event, {})
+            known.pop(self._key, None)
+            if not known:
+                registry.pop(subscriber.event, None)
 
 
-class _Group(Generic[Callback]):
-    """The members that share what comes for one name, in turns."""
+class _Retry:
+    """An event that waits to be tried again."""
+
+    __slots__ = ("_call", "_waiting", "ticket")
+
+    def __init__(self, waiting: set[_Retry], call: Callable[[], None]) -> None:
+        self.ticket = 0
+        self._waiting = waiting
+        self._call = call
+
+    def expire(self) -> None:
+        self._waiting.discard(self)
+        self._call()
+
+
+class _Responder:
+    """One of those who answer a command."""
+
+    __slots__ = ("_bridge", "_command", "_registry", "answer", "context")
+
+    def __init__(
+        self,
+        bridge: MemoryEventBridge,
+        registry: dict[str, _Responders],
+        command: str,
+        answer: Responder,
+    ) -> None:
+        self._bridge = bridge
+        self._registry = registry
+        self._command = command
+        self.answer = answer
+        self.context = copy_context()
+        self.context.run(bridge._mark)
+        registry.setdefault(command, _Responders()).members.append(self)
+
+    async def cancel(self) -> None:
+        """Take nothing new, then wait until what is being answered is. May be repeated."""
+        responders = self._registry.get(self._command)
+        if responders is not None and self in responders.members:
+            responders.members.remove(self)
+            if not responders.members:
+                del self._registry[self._command]
+        await self._bridge._finished(self)
+
+
+class _Responders:
+    """Those who answer a command, in turns."""
 
     __slots__ = ("_turn", "members")
 
     def __init__(self) -> None:
-        self.members: list[_Member[Callback]] = []
+        self.members: list[_Responder] = []
         self._turn = -1
 
-    def next(self) -> _Member[Callback]:
+    def next(self) -> _Responder:
         self._turn = (self._turn + 1) % len(self.members)
         return self.members[self._turn]
 
@@ -301,7 +391,3 @@ def _failure(message: Message) -> Reply:
 
 def _refusal(place: str) -> BridgeClosedError:
     return BridgeClosedError(f"{place}: the memory bridge is closed; it takes nothing new")
-
-
-def _ids(message: Message) -> str:
-    return f"message {message.id}, run {message.run.run_id if message.run else message.id}"
