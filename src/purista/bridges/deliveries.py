@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import Protocol
 
@@ -57,7 +58,8 @@ class Delivery(Protocol):
 class Deliveries:
     """Runs the receiver of a subscription, each delivery in a task of its own.
 
-    ``take`` only after ``room`` returned. A receiver sees the context in which this was made.
+    ``take`` only while something is ``free``, which ``freed`` is called for each time. A receiver sees
+    the context in which this was made.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Deliveries:
         *,
         options: SubscriptionOptions,
         clock: Clock,
+        freed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._freed = freed
         self._place = f"event {event}: subscriber {subscriber}"
         self._receive = receive
         self._options = options
@@ -78,7 +82,6 @@ class Deliveries:
         self._at_work: dict[asyncio.Task[None], Delivery] = {}
         self._handling: set[asyncio.Task[None]] = set()
         self._lost: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
         self._keeper: Timer | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -86,13 +89,6 @@ class Deliveries:
     def free(self) -> int:
         """How many more may be taken now."""
         return self._most - len(self._at_work)
-
-    async def room(self) -> int:
-        """Return how many more may be taken, once it is one at least."""
-        while self.free < 1:
-            self._changed.clear()
-            await self._changed.wait()
-        return self.free
 
     def take(self, delivery: Delivery) -> None:
         """Let the receiver have a delivery."""
@@ -141,7 +137,7 @@ class Deliveries:
         del self._at_work[task]
         self._handling.discard(task)
         self._lost.discard(task)
-        self._changed.set()
+        self._freed()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s: an event could not be settled", self._place, exc_info=error)
 
@@ -163,7 +159,9 @@ class Deliveries:
             self._handling.discard(task)
             if task in self._lost:
                 return
-            if not task.cancelling():  # nobody cut it off: something that it waited for was cancelled
+            if (
+                not task.cancelling()
+            ):  # nobody cut it off: something that it waited for was cancelled
                 await self._failed(delivery, error)
                 return
             await delivery.give_back()
