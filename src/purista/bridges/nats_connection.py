@@ -37,6 +37,9 @@ LONGEST_PAUSE: Final = 2.0
 ATTEMPT_TIME: Final = 2.0
 """Seconds that one request may take before it is sent again."""
 
+CONNECT_TIME: Final = 3.0
+"""Seconds that connecting may take; nats-py itself would go on for ever."""
+
 PING_INTERVAL: Final = 5
 """Seconds between two signs of life; a server that owes two is given up."""
 
@@ -257,20 +260,21 @@ class NatsConnection:
     async def _connect(self) -> Client:
         client = Client()
         try:
-            await client.connect(
-                **self._options,
-                name=self._name,
-                allow_reconnect=False,
-                connect_timeout=2,
-                max_reconnect_attempts=-1,
-                ping_interval=PING_INTERVAL,
-                max_outstanding_pings=2,
-                error_cb=self._noted,
-                disconnected_cb=self._lost,
-                reconnected_cb=self._back,
-                closed_cb=self._ended,
-                reconnect_to_server_handler=self._next_server,
-            )
+            async with asyncio.timeout(CONNECT_TIME):
+                await client.connect(
+                    **self._options,
+                    name=self._name,
+                    allow_reconnect=False,
+                    connect_timeout=2,
+                    max_reconnect_attempts=-1,
+                    ping_interval=PING_INTERVAL,
+                    max_outstanding_pings=2,
+                    error_cb=self._noted,
+                    disconnected_cb=self._lost,
+                    reconnected_cb=self._back,
+                    closed_cb=self._ended,
+                    reconnect_to_server_handler=self._next_server,
+                )
         except (NatsError, OSError, TimeoutError, ssl.SSLError) as error:
             raise self._unreached(error) from None
         client.options["allow_reconnect"] = True
