@@ -4,11 +4,11 @@ import contextlib
 from datetime import timedelta
 
 import pytest
+from tests.engines.nats_broker import nats_broker
 
 from purista.bridges.nats_events import NatsEventBridge
 from purista.clock import SystemClock
 from purista.testing import EventBridgeSuite
-from tests.engines.nats_broker import nats_broker
 
 
 @pytest.fixture(scope="module")
