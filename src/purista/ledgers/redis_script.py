@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from importlib.resources import files
+from purista.redisstore.script import Script
 
 SCHEMA_VERSION = "1"
 """The field ``version`` of the key ``{prefix}:meta`` of the ledgers that these scripts write."""
@@ -13,18 +11,8 @@ KEYS = ("meta", "runs", "records", "skips", "latest", "contracts", "nonces", "in
 """The keys of a ledger, in the order in which every script gets them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script and the digest by which a server knows it."""
-
-    text: str
-    digest: str
-
-
 def _script(*parts: str) -> Script:
-    folder = files(__package__) / "redis_lua"
-    text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("ledger", *parts))
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script.read(__package__, "ledger", *parts)
 
 
 DECIDE = _script("runs", "forgetting", "decide")

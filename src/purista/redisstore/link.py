@@ -1,4 +1,4 @@
-"""The connections of a Redis ledger in one event loop: commands that wait together travel together."""
+"""Connections to one server in one event loop: commands that wait together travel together."""
 
 from __future__ import annotations
 
