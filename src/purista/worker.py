@@ -25,6 +25,10 @@ BRIDGE_PAUSE = timedelta(seconds=1)
 """How long a worker waits before it asks a broker again that failed."""
 
 
+PARTING = 1.0
+"""Seconds that a worker which stops has to give back a job."""
+
+
 class Worker:
     """Works on one queue, ``concurrency`` jobs at a time.
 
@@ -75,13 +79,16 @@ class Worker:
             await asyncio.gather(self._keeping, return_exceptions=True)
 
     async def _loop(self) -> None:
-        while not self._stopping:
+        while True:
             try:
                 await self._work_on()
+                return
             except BridgeClosedError:
                 return
             except BridgeError:
                 logger.exception("queue %s: the broker failed", self._queue.name)
+                if self._stopping:
+                    return
                 await self._host.clock.sleep(BRIDGE_PAUSE)
 
     async def _work_on(self) -> None:
@@ -143,8 +150,21 @@ class Worker:
         elif absorbed and isinstance(error, asyncio.CancelledError):
             await self._drop(leased, handling.reason)
         else:
-            await self._bridge.nack(leased, retry_in=timedelta(0), reason="the worker stopped")
+            await self._give_back(leased)
             raise error
+
+    async def _give_back(self, leased: LeasedJob) -> None:
+        """Let another have a job that was cut off; one that cannot be told is due when its lease is over."""
+        try:
+            async with asyncio.timeout(PARTING):
+                await self._bridge.nack(leased, retry_in=timedelta(0), reason="the worker stopped")
+        except (BridgeError, TimeoutError) as error:
+            logger.warning(
+                "queue %s: job %s comes again when its lease is over (%s)",
+                leased.queue,
+                leased.job.message.id,
+                type(error).__name__,
+            )
 
     async def _is_dropped(self, leased: LeasedJob, run: RunInfo) -> bool:
         """Settle a job whose run was cancelled before it began."""

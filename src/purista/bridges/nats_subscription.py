@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from purista.bridges import nats_names as names
@@ -30,6 +31,9 @@ SIGN_OF_LIFE: Final = 5.0
 
 INSTANCE_KEPT: Final = timedelta(minutes=1)
 """How long the server keeps the consumer of an instance that is gone without a word."""
+
+TICK: Final = 0.25
+"""The part of a lease after which a subscription looks whether its process stood still."""
 
 PAUSE: Final = 0.5
 """Seconds before a consumer is made again that was lost."""
@@ -78,6 +82,8 @@ class NatsSubscription:
         self._puller: asyncio.Task[None] | None = None
         self._is_lost = False
         self._stopping = False
+        self._tick = min(options.lease.total_seconds() * TICK, SIGN_OF_LIFE)
+        self._ticking: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Make the consumer and begin to pull."""
@@ -85,6 +91,7 @@ class NatsSubscription:
         self.connection.join(self._connected)
         await self._connected(await self.connection.client(), is_made=True)
         self._puller = asyncio.create_task(self._pull(), name=f"purista nats {self.event}")
+        self._watch()
 
     async def cancel(self) -> None:
         """Take nothing new, then wait until what is being handled is done. May be repeated."""
@@ -104,6 +111,28 @@ class NatsSubscription:
         self._deliveries.close()
         self._gone(self)
 
+    def _watch(self) -> None:
+        """Look whether the process stood still, which it notices by a timer that is late.
+
+        What the server had sent to it by then, nobody has taken; it can be another's by now.
+        """
+        loop = asyncio.get_running_loop()
+        self._ticking = loop.call_later(self._tick, self._look, loop.time() + self._tick)
+
+    def _look(self, due: float) -> None:
+        late = asyncio.get_running_loop().time() - due
+        if late > self._tick and not self._stopping:
+            logger.warning(
+                "event %s: subscriber %s: the process stood still for %.1f seconds",
+                self.event,
+                self.subscriber,
+                late,
+            )
+            self._inbox = ""
+            self._is_lost = True
+            self._wake.set()
+        self._watch()
+
     async def _finish(self) -> None:
         self._deliveries.close()
         self._gone(self)
@@ -116,6 +145,8 @@ class NatsSubscription:
                 logger.debug("event %s: the server forgets the instance by itself", self.event)
 
     async def _stop_pulling(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
         if self._puller is not None:
             self._puller.cancel()
             await asyncio.gather(self._puller, return_exceptions=True)
@@ -169,8 +200,8 @@ class NatsSubscription:
             await self._make_consumer()
         old = self._subscription
         self._client = client
-        self._inbox = client.new_inbox()
-        self._subscription = await client.subscribe(self._inbox, cb=self._arrived)
+        inbox = self._inbox = client.new_inbox()
+        self._subscription = await client.subscribe(inbox, cb=partial(self._arrived, inbox))
         if old is not None:
             try:
                 await old.unsubscribe()
@@ -224,11 +255,12 @@ class NatsSubscription:
             except BridgeError as error:
                 logger.warning("event %s: %s", self.event, error)
 
-    async def _arrived(self, msg: Msg) -> None:
+    async def _arrived(self, inbox: str, msg: Msg) -> None:
         self._heard = asyncio.get_running_loop().time()
-        headers = msg.headers
-        if msg.subject == self._inbox:
-            self._told(headers or {})
+        if inbox != self._inbox:
+            return  # asked for before an outage or a standstill: it comes again, to whomever
+        if msg.subject == inbox:
+            self._told(msg.headers or {})
             return
         if self._stopping:
             await msg.respond(b"-NAK")
@@ -288,7 +320,8 @@ class NatsDelivery:
         self._msg = msg
         self.attempt: int = msg.metadata.num_delivered or 1
         self._lease = subscription.options.lease.total_seconds()
-        self._until = subscription.clock.monotonic() + self._lease
+        # What was noticed of a standstill is at most this much late; a sign of life mends it.
+        self._until = subscription.clock.monotonic() + self._lease * (1 - 2 * TICK)
 
     async def done(self) -> None:
         """Acknowledge it."""
