@@ -1,0 +1,23 @@
+"""The Redis event bridge on Valkey under faults of processes, server and network."""
+
+import signal
+
+import pytest
+from tests.engines.valkey import valkey_server
+from tests.faults.event_faults import EventFaultSuite
+
+
+@pytest.fixture(scope="module")
+def server():
+    with valkey_server(durable=True) as started:
+        yield started
+
+
+class TestRedisEventFaults(EventFaultSuite):
+    bridge = "purista.bridges.redis_events:RedisEventBridge"
+
+    def freeze(self):
+        self.server.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.server.process.send_signal(signal.SIGCONT)
