@@ -108,24 +108,39 @@ async def test_a_failing_receiver_is_logged_with_its_run_and_without_the_body(br
     assert "hunter2" not in caplog.text
 
 
-async def test_a_cancelled_receiver_is_logged_and_gets_its_event_again(bridge, clock, caplog):
-    attempts = []
-
-    async def receive(_):
-        attempts.append(ATTEMPT.get())
-        if len(attempts) == 1:
-            await asyncio.Event().wait()
-
-    await bridge.subscribe(EVENT.name, "printing", receive)
+async def test_a_cancelled_receiver_is_logged(bridge, clock, caplog):
+    await bridge.subscribe(EVENT.name, "printing", until_cancelled)
     await bridge.publish(EVENT)
     await asyncio.sleep(0)
     (task,) = asyncio.all_tasks() - {asyncio.current_task()}
     task.cancel()
+    await bridge.drained()
     await clock.advance(SECOND)
     assert caplog.messages == [
-        "event billing.due: subscriber printing was cut off, message id-1, run run-1"
+        "event billing.due: subscriber printing was cancelled, message id-1, run run-1"
     ]
-    assert attempts == [1, 1]
+    assert not bridge._at_work
+
+
+async def test_what_waits_behind_a_cancelled_receiver_begins_with_the_next_event(bridge, caplog):
+    seen = []
+
+    async def receive(message):
+        seen.append(message.id)
+        if message.id == "0":
+            await asyncio.Event().wait()
+
+    options = SubscriptionOptions(concurrency=1)
+    await bridge.subscribe(EVENT.name, "printing", receive, options=options)
+    for number in range(3):
+        await bridge.publish(EVENT._replace(id=str(number)))
+    await asyncio.sleep(0)
+    (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+    task.cancel()
+    await bridge.drained()
+    await bridge.publish(EVENT._replace(id="3"))
+    await bridge.drained()
+    assert seen == ["0", "1", "2", "3"]
 
 
 async def test_a_receiver_that_cancels_itself_has_failed(bridge, clock, caplog):

@@ -44,7 +44,7 @@ from purista.service import (
     Service,
     SubscriptionDeclaration,
 )
-from purista.subscribing import DEFAULT, SubscriptionOptions
+from purista.subscribing import DEFAULT, EVERY_INSTANCE, SubscriptionOptions
 from purista.telemetry import Telemetry, telemetry
 from purista.worker import Worker
 
@@ -57,8 +57,6 @@ DEDUPE_WINDOW = Job._field_defaults["dedupe_window"]
 
 _new = tuple.__new__
 """Makes a named tuple at half the cost; used where every message pays it."""
-
-EVERY_INSTANCE = SubscriptionOptions(every_instance=True)
 
 BRIEFLY = 0.1
 """Seconds that subscriptions have at least to take nothing new, when the grace is used up."""

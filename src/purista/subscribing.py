@@ -48,3 +48,6 @@ class SubscriptionOptions:
 
 DEFAULT = SubscriptionOptions()
 """What a subscriber gets that asks for nothing."""
+
+EVERY_INSTANCE = SubscriptionOptions(every_instance=True)
+"""What a subscriber gets that wants every event in each process."""

@@ -24,7 +24,6 @@ logger = logging.getLogger("purista.worker")
 BRIDGE_PAUSE = timedelta(seconds=1)
 """How long a worker waits before it asks a broker again that failed."""
 
-
 PARTING = 1.0
 """Seconds that a worker which stops has to give back a job."""
 

@@ -289,6 +289,7 @@ class _Subscription:
         try:
             await self._bridge._finished(self._member)
         except asyncio.CancelledError:
+            self._member.is_cut_off = True
             await self._bridge.cut_off(self._member)
             raise
 

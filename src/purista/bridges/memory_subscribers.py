@@ -36,13 +36,17 @@ class Owner(Protocol):
 
 
 class Member:
-    """A receiver, and how many events it has in hand."""
+    """A receiver, and how many events it has in hand.
 
-    __slots__ = ("busy", "context", "receive")
+    ``is_cut_off``: its subscription was cancelled in haste, others get what it has in hand.
+    """
+
+    __slots__ = ("busy", "context", "is_cut_off", "receive")
 
     def __init__(self, receive: Receiver, bridge: Callable[[], None]) -> None:
         self.receive = receive
         self.busy = 0
+        self.is_cut_off = False
         self.context = copy_context()
         self.context.run(bridge)
 
@@ -64,9 +68,9 @@ class Subscriber:
 
     def take(self, message: Message, attempt: int = 1) -> None:
         """Deliver an event as soon as a receiver has room for it."""
-        member = None if self._backlog else self._next()
-        if member is None:
+        if self._backlog or (member := self._next()) is None:
             self._backlog.append((message, attempt))
+            self.go_on()
         else:
             self._begin(member, message, attempt)
 
@@ -85,8 +89,12 @@ class Subscriber:
             if not task.cancelling():  # something that it waited for was cancelled
                 self._failed(message, attempt, error)
                 return
-            self._log("was cut off", message)
-            self._owner.later(timedelta(0), lambda: self._again(message, attempt))
+            self._held = False
+            if member.is_cut_off:
+                self._log("was cut off", message)
+                self._backlog.appendleft((message, attempt))
+            else:  # nothing begins now: whoever cancels can be about to end the event loop
+                self._log("was cancelled", message)
             raise
         except PayloadError as error:
             self._bury(message, attempt, str(error))
@@ -97,7 +105,7 @@ class Subscriber:
         finally:
             member.busy -= 1
             self._owner.settled()
-            if self._backlog:
+            if self._backlog and (member.is_cut_off or not task.cancelling()):
                 self.go_on()
 
     def _next(self) -> Member | None:

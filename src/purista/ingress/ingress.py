@@ -37,7 +37,7 @@ from purista.ledgers import (
 from purista.manifest import Manifest, fingerprint
 from purista.message import CANCELLED, RUN_CANCELLED, RUN_ENDED, Message, new_message_id
 from purista.service import Service
-from purista.subscribing import SubscriptionOptions
+from purista.subscribing import EVERY_INSTANCE
 from purista.telemetry import RUN, SCHEDULE, VERDICT, failed, telemetry
 from purista.trigger import Trigger, run_id_of
 
@@ -45,8 +45,6 @@ logger = logging.getLogger("purista.ingress")
 
 HINTED = 1000
 """Among so many schedules a misspelt one is looked for: it takes time in which nothing else is done."""
-
-EVERY_INSTANCE = SubscriptionOptions(every_instance=True)
 
 SETTLE_PAUSE = timedelta(milliseconds=200)
 LONGEST_PAUSE = timedelta(seconds=5)
@@ -84,12 +82,14 @@ class Ingress:
         previous: Iterable[Service] | Manifest = (),
         unknown_contract: UnknownContract = "refuse",
     ) -> None:
-        self.schedules = _schedules(services)
+        known = _services(services)
+        self.schedules = _schedules(known)
+        self._services = sorted({one.id for one in known})
         self.ledger = ledger
         self.clock: Clock = clock or SystemClock()
         self.owner = os.urandom(8).hex()
         self._telemetry = telemetry()
-        before = {name: fingerprint(one) for name, one in _schedules(previous).items()}
+        before = {name: fingerprint(one) for name, one in _schedules(_services(previous)).items()}
         self._contracts = ContractCheck(ledger, before, unknown_contract)
         self._preparation = Preparation(self._contracts, owner=self.owner, lease=claim_lease)
         self._dispatcher = Dispatcher(event_bridge, queue_bridge, self._telemetry)
@@ -111,7 +111,7 @@ class Ingress:
 
     async def __aenter__(self) -> Self:
         await self._contracts.note(self.schedules, self.clock.now())
-        for service in sorted({_service_of(name) for name in self.schedules}):
+        for service in self._services:
             await self._listen(service)
         return self
 
@@ -469,9 +469,12 @@ def _cancel_reason(schedule: Schedule) -> str:
     return {"replace": "replaced", "forbid": "superseded"}.get(policy, "run_timeout")
 
 
-def _schedules(services: Iterable[Service] | Manifest) -> dict[str, Schedule]:
-    known = services.services() if isinstance(services, Manifest) else services
-    return {one.id: one for each in known for one in each.schedules.values()}
+def _services(services: Iterable[Service] | Manifest) -> tuple[Service, ...]:
+    return services.services() if isinstance(services, Manifest) else tuple(services)
+
+
+def _schedules(services: Iterable[Service]) -> dict[str, Schedule]:
+    return {one.id: one for each in services for one in each.schedules.values()}
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
