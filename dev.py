@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Set up everything that is needed, then do one job: `python3 dev.py demo`, `test`, `benchmark` or `soak`.
+"""Set up everything that is needed, then do one job: `python3 dev.py demo`, `test`, `coverage`, `benchmark` or `soak`.
 
 Needs Python 3.11 or later and a package index; keeps everything in `.venv` beside this file.
 """
@@ -17,10 +17,17 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "purista-setup"
 LEAST = (3, 11)
+ALL_TESTS = ("-q", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def main():
-    jobs = {"demo": demo, "test": test, "benchmark": benchmark, "soak": soak}
+    jobs = {
+        "demo": demo,
+        "test": test,
+        "coverage": coverage,
+        "benchmark": benchmark,
+        "soak": soak,
+    }
     if len(sys.argv) < 2 or sys.argv[1] not in jobs:
         print(f"{__doc__}\nusage: python3 dev.py {'|'.join(jobs)} [arguments]", file=sys.stderr)
         return 2
@@ -40,26 +47,18 @@ def test(arguments):
         ("format", [BIN / "ruff", "format", "--check", "."]),
         ("rings", [BIN / "lint-imports", "--no-cache"]),
         ("types", [BIN / "mypy"]),
-        ("tests", [PYTHON, "-m", "pytest", *(arguments or coverage_arguments())]),
+        ("tests", [PYTHON, "-m", "pytest", *(arguments or ALL_TESTS)]),
     ]
-    if not arguments:
-        steps.append(("branches of the contract", contract_coverage()))
     failed = [name for name, command in steps if run(*command, title=name)]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def coverage_arguments():
-    return [
-        "-q",
-        "-n",
-        "auto",
-        "--dist",
-        "loadfile",
-        "--cov",
-        "--cov-report=term-missing:skip-covered",
-    ]
+def coverage(arguments):
+    measured = ["--cov", "--cov-report=term-missing:skip-covered"]
+    failed = run(PYTHON, "-m", "pytest", *ALL_TESTS, *measured, *arguments)
+    return failed or run(*contract_coverage(), title="branches of the contract")
 
 
 def contract_coverage():

@@ -102,11 +102,21 @@ def served(
 ) -> Iterator[Served]:
     """Run ``purista serve shop_app:shop --port 0`` until it is ready; end it afterwards."""
     (folder / "shop_app.py").write_text(APP)
+    command = ["serve", "shop_app:shop", "--port", "0", *arguments]
+    with started(folder, *command, env=env, name=name) as one:
+        one.ready()
+        yield one
+
+
+@contextlib.contextmanager
+def started(
+    folder: Path, *command: str, env: Mapping[str, str] | None = None, name: str
+) -> Iterator[Served]:
+    """Run a ``purista`` command in a folder; end it afterwards."""
     log = folder / f"{name}.log"
-    command = [sys.executable, "-m", "purista", "serve", "shop_app:shop", "--port", "0", *arguments]
     with log.open("w") as file:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "purista", *command],
             cwd=folder,
             env={**os.environ, **(env or {})},
             stdout=file,
@@ -114,9 +124,7 @@ def served(
             text=True,
         )
     try:
-        one = Served(process, folder, log)
-        one.ready()
-        yield one
+        yield Served(process, folder, log)
     finally:
         process.kill()
         process.wait()

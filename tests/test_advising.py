@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from purista import Cron, Every, Expression, Problem, Schedule, Service, advice
+from purista import Cron, Every, Expression, Once, Problem, Schedule, Service, advice
 from purista.advising import PILE_UP, Advice
 from purista.exclusion import HolidayCalendar
 
@@ -166,3 +166,65 @@ def test_holidays_that_run_out_within_the_horizon_are_told():
         "schedule 'Shop.v1.s0': exclude: the holidays of DE are known until 2027-12-31 only;"
         " name more years"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [
+        ({"misfire_grace": timedelta(0)}, True),
+        ({"misfire_grace": timedelta(seconds=59)}, True),
+        ({"misfire_grace": timedelta(minutes=1)}, False),
+        ({"misfire_grace": timedelta(0), "jitter": timedelta(minutes=1)}, False),
+        ({"misfire_grace": timedelta(0), "missed_run_policy": "runOnce"}, False),
+    ],
+)
+def test_a_grace_that_no_trigger_keeps_is_told(options: dict[str, Any], is_told: bool):
+    assert codes(shop(Cron("0 4 * * *"), **options)) == ["misfire-grace"] * is_told
+
+
+def test_a_schedule_that_is_due_no_more_is_told():
+    past = datetime(2026, 12, 31, 23, tzinfo=UTC)
+    (once,) = advice(shop(Once(past)), since=YEAR)
+    (ended,) = advice(shop(Cron("0 4 * * *"), end_at=past), since=YEAR)
+    assert {once.code, ended.code} == {"nothing-due"}
+    assert once.message == "nothing is due any more; the last nominal time was 2026-12-31 23:00 UTC"
+    assert codes(shop(Once(past))) == []
+    assert codes(shop(Once(YEAR + timedelta(days=1))), since=YEAR) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("* 2 1 * *", "'*' is each minute of hour 2"),
+        ("*/1 2,14 * * *", "'*/1' is each minute of hour 2 and 14"),
+        ("* 9-17 * * 1-5", None),
+        ("* * 1 * *", None),
+        ("* */2 * * *", None),
+        ("0 2 1 * *", None),
+    ],
+)
+def test_a_star_before_fixed_times_is_told(text: str, message: str | None):
+    found = advice(shop(Cron(text)))
+    assert [(one.code, one.message) for one in found] == (
+        [("every-one", message)] if message else []
+    )
+
+
+def test_a_star_of_seconds_before_fixed_minutes_is_told():
+    (found,) = advice(shop(Cron("* 0 2 * * *", seconds=True)))
+    assert found.place.endswith("expression: second")
+    assert found.remedy == "write 0 to be due once, or 0-59 if that is meant"
+
+
+@pytest.mark.parametrize(
+    ("every", "zone", "is_told"),
+    [
+        (Every(timedelta(days=1)), "Europe/Berlin", True),
+        (Every(timedelta(days=7)), "Europe/London", True),
+        (Every(timedelta(days=1)), "Etc/UTC", False),
+        (Every(timedelta(hours=6)), "Europe/Berlin", False),
+        (Every(timedelta(days=1), anchor=YEAR), "Europe/Berlin", False),
+    ],
+)
+def test_days_that_are_counted_in_utc_are_told(every: Every, zone: str, is_told: bool):
+    assert codes(shop(every, timezone=zone)) == ["interval-zone"] * is_told

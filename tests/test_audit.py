@@ -426,3 +426,27 @@ async def played(policy: str, fates: Iterable[str], end: int) -> ScheduleAudit:
             heapq.heappush(sent, (hour(number) + delay, hour(number)))
     await world.send(*sent)
     return await world.audit(until=hour(end))
+
+
+async def test_the_first_trigger_counts_though_its_ingress_began_with_it():
+    world = World()
+    await world.clock.advance_to(hour(3) + MINUTE)
+    await world.send((hour(3) + MINUTE, hour(3)))
+    result = await world.audit(since=None, until=None, now=hour(4))
+    assert (result.since, result.expected, result.on_time) == (hour(3), 1, 1)
+
+
+async def test_a_first_trigger_that_was_lost_is_told():
+    world = World()
+    await world.clock.advance_to(hour(3) + MINUTE)
+    await world.send((hour(3) + MINUTE, hour(3)), data={"wrong": 1})
+    result = await world.audit(since=None, until=None, now=hour(4))
+    assert (told(result), result.lost) == ([("rejected", 3)], 1)
+
+
+async def test_what_a_person_ran_before_the_first_trigger_begins_no_window():
+    world = World()
+    await world.clock.advance_to(hour(3) + MINUTE)
+    await world.send((hour(3) + MINUTE, hour(1)), manual=True)
+    result = await world.audit(since=None, until=None, now=hour(4))
+    assert (result.since, result.expected) == (hour(3) + MINUTE, 0)

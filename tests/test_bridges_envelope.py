@@ -119,3 +119,81 @@ def test_a_reply_comes_back_as_it_was(reply: Reply) -> None:
 def test_a_reply_that_is_none_is_refused(body: bytes) -> None:
     with pytest.raises(BridgeError, match="cannot be read"):
         reply_of({"purista-error": "handled"}, body)
+
+
+CUT_EMOJI = r'{"pad":"\ud83d"}'
+
+
+def structured(**more: object) -> bytes:
+    event = {"specversion": "1.0", "type": "a.b", "source": "shop", "id": "7", **more}
+    return json.dumps(event).encode()
+
+
+def test_half_of_a_surrogate_pair_stays_an_escape() -> None:
+    found = message_of("a.b", {}, structured(data={"pad": "\ud83d"}), fallback_id="f")
+    assert found == Message("a.b", CUT_EMOJI.encode(), "7", None, {"ce-source": "shop"})
+
+
+def test_binary_data_of_a_structured_event_is_the_body() -> None:
+    found = message_of("a.b", {}, structured(data_base64="eyJuIjogMX0="), fallback_id="f")
+    assert found.body == b'{"n": 1}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"purista-headers": "xx"}, b"{}"),
+        ({"purista-headers": "[1]"}, b"{}"),
+        ({"purista-headers": "[]"}, b"{}"),
+        ({"purista-headers": '{"a": 1}'}, b"{}"),
+        ({"purista-headers": r'{"a": "\ud83d"}'}, b"{}"),
+        ({}, structured(id="\ud83d")),
+        ({}, structured(subject="\ud83d")),
+        ({}, structured(data_base64="no")),
+        ({}, structured(data_base64=7)),
+        ({}, structured(data_base64="MQ==", data=1)),
+    ],
+)
+def test_what_cannot_be_read_is_refused(headers: dict[str, str], body: bytes) -> None:
+    with pytest.raises(BridgeError, match=r"^message 'a\.b': .+; send"):
+        message_of("a.b", headers, body, fallback_id="f")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters()) | st.floats(),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(), each, max_size=3),
+    max_leaves=6,
+)
+names = st.sampled_from(
+    [
+        *("purista-headers", "purista-id", "content-type", "Content-Type", "ce-id", "ce-type"),
+        *("ce-specversion", "ce-source", "ce-puristarun", "ce-puristanominal", "purista-unread"),
+    ]
+)
+attributes = st.sampled_from(
+    ["id", "source", "data", "data_base64", "subject", "puristarun", "puristanominal", "time"]
+)
+events = st.dictionaries(attributes | st.text(), values, max_size=5).map(
+    lambda given: json.dumps({"specversion": "1.0", "type": "a.b", **given}).encode()
+)
+
+
+@given(
+    headers=st.dictionaries(names | st.text(), st.text(st.characters()), max_size=5),
+    body=st.binary() | events | values.map(lambda value: json.dumps(value).encode()),
+)
+def test_whatever_a_stranger_sends_is_a_message_that_can_be_sent_on_or_refused(
+    headers: dict[str, str], body: bytes
+) -> None:
+    try:
+        found = message_of("a.b", headers, body, fallback_id="f")
+    except BridgeError:
+        return
+    assert again(found._replace(run=None)).body == found.body
+    for value in headers_of(found).values():
+        assert value.isascii()
+
+
+def test_an_error_with_half_of_a_surrogate_pair_comes_back_as_it_was() -> None:
+    reply = Reply(error=ErrorReply("handled", "odd", "\ud83d", {"left": "\ud83d"}))
+    assert reply_of(reply_headers(reply), reply_body(reply)) == reply

@@ -629,3 +629,19 @@ async def test_a_thousand_events_each_reach_their_own_subscriber(bridge):
             await bridge.publish(EVENT._replace(name=f"event-{number}"))
     await bridge.close()
     assert counts == [10] * 1000
+
+
+async def test_it_tells_what_is_left_to_do_and_what_is_dead(bridge, clock):
+    async def fail(_):
+        raise RuntimeError
+
+    await bridge.subscribe(EVENT.name, "s", fail, options=QUICK)
+    counts = [(bridge.left, bridge.buried)]
+    await bridge.publish(EVENT)
+    counts.append((bridge.left, bridge.buried))
+    await bridge.drained()
+    counts.append((bridge.left, bridge.buried))
+    await clock.advance(2 * SECOND)
+    await bridge.drained()
+    counts.append((bridge.left, bridge.buried))
+    assert counts == [(0, 0), (1, 0), (1, 0), (0, 1)]

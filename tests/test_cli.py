@@ -43,6 +43,8 @@ both = [shop, Service("Other")]
 broken = Service("Broken")
 broken.schedule("s").emit_event("nobody", expression=Cron("0 2 * * *"))
 number = 5
+nothing = []
+mixed = [shop, 5]
 """
 
 
@@ -51,10 +53,11 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop_app.py").write_text(APP)
     (tmp_path / "bad_cron.py").write_text("from purista import Cron\nCron('61 * * * *')\n")
     (tmp_path / "crashes.py").write_text("1 / 0\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "needs.py").write_text("import not_there_at_all\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    for name in ("shop_app", "bad_cron", "crashes", "needs"):
+    for name in ("shop_app", "bad_cron", "crashes", "needs", "leaves"):
         sys.modules.pop(name, None)
 
 
@@ -196,6 +199,10 @@ def test_the_demo_plays_every_policy(capsys: Capture):
         (["list", "needs:service"], "needs 'not_there_at_all', which is not installed"),
         (["list", "crashes:service"], "ZeroDivisionError: division by zero (crashes.py, line 1)"),
         (["list", "bad_cron:service"], "minute"),
+        (["list", "leaves:service"], "importing failed: SystemExit: 3 (leaves.py, line 2)"),
+        (["list", "shop_app:nothing"], "'shop_app:nothing' is empty; name a Service"),
+        (["list", "shop_app:mixed"], "'shop_app:mixed' holds a int; name a Service"),
+        (["list", "queue:service"], "queue.py) holds no service"),
         (["list", "missing.json"], "cannot read 'missing.json'"),
         (["trigger", "shop_app:shop", "-s", "hourly", "--payload", "nope"], "cannot read 'nope'"),
         (["trigger", "shop_app:shop", "-s", "hourly", "--payload", "shop_app.py"], "is no JSON"),
@@ -236,6 +243,41 @@ def test_the_module_runs_as_the_command(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert "Shop.v1.monthly" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code"),
+    [
+        (">&-", 0),
+        ("2>&-", 0),
+        (">/dev/full", 74),
+        ("--json >/dev/full", 74),
+    ],
+)
+def test_output_that_goes_nowhere_is_no_traceback(tmp_path: Path, redirected: str, code: int):
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m purista list shop_app:shop {redirected}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert ("no space is left" in done.stderr) == (code == 74)
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path):
+    (tmp_path / "umlaut_app.py").write_text(APP.replace('"bill"', r'"f\u00fcr alle"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "purista", "list", "umlaut_app:shop"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"f\xfcr alle" in done.stdout
 
 
 def test_without_its_packages_the_command_line_names_the_extra(tmp_path: Path):

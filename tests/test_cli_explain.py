@@ -130,6 +130,7 @@ def test_without_a_start_it_begins_now(capsys: Capture):
         (["--cron", "0 0 */2 * 5"], ["say day_rule='and'"]),
         (["--cron", "0 0 */2 * 5", "--day-rule", "nor"], ["unknown word 'nor'"]),
         (["--cron", "* * * * *", "--timezone", "Berlin"], ["did you mean 'Europe/Berlin'?"]),
+        (["--cron", "* * * * *", "--timezone", ""], ["time zone"]),
         (
             ["--cron", "61 * * * *", "--timezone", "Berlin"],
             ["use 0-59", "did you mean 'Europe/Berlin'?"],

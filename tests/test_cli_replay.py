@@ -195,3 +195,16 @@ def test_misuse_ends_in_one_message_and_sends_nothing(
     assert (code, out) == (2, "")
     assert part in err
     assert effects(tmp_path) == []
+
+
+def test_what_ran_longer_ago_than_its_dedupe_window_is_run_again_only_when_that_is_said(
+    capsys: Capture, tmp_path: Path
+):
+    happened((ago(240), ago(240)), since=300)
+    code, out, err = call(capsys, *named(240), "--here", "--yes", *LEDGER)
+    assert (code, out) == (2, "")
+    assert f"schedule 'Shop.v1.hourly' ran for {text(240)}: acked; --anyway runs it again" in err
+    assert effects(tmp_path) == []
+    for options in ([*named(241)], [*named(240), "--anyway"]):
+        code, out, _ = call(capsys, *options, "--here", "--yes", *LEDGER)
+        assert (code, "accepted" in out) == (0, True)

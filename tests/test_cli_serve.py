@@ -273,5 +273,18 @@ def test_a_manifest_is_served_only_where_other_processes_do_the_work(
     capsys.readouterr()
     assert run(["serve", "shop.json", "--port", "0"]) == 2
     err = capsys.readouterr().err
-    assert "schedule 'Shop.v1.minutely': target" in err
-    assert "schedule 'Shop.v1.hourly': target" not in err
+    for name in ("minutely", "hourly", "single"):
+        assert f"schedule 'Shop.v1.{name}': target" in err
+
+
+def test_without_handlers_the_targets_have_to_be_reached_by_a_broker(
+    shop: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    settings(shop)
+    monkeypatch.setenv("SHOP_BEARER", TOKEN)
+    code, err = call(capsys, "--no-handlers", "--port", "0")
+    assert code == 2
+    assert (
+        "is handled by no service in this process; name the service that handles it too, or" in err
+    )
+    assert "--bridge" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -300,3 +301,148 @@ def test_a_ledger_that_is_away_is_worth_another_try(url: str, capsys: Capture):
     code, _, err = call(capsys, "shop_app:shop", "-s", MINUTELY, "--state", "state.sqlite")
     assert code == 75
     assert "state.sqlite" in err
+
+
+HAND = """
+from datetime import timedelta
+from pathlib import Path
+from purista import Context, Cron, Every, Service
+from purista.contract import Backoff
+
+hand = Service("Hand", version="1")
+due = hand.event("hand.due", dict)
+jobs = hand.queue("jobs", dict, max_attempts=2, backoff=Backoff(timedelta(milliseconds=1)))
+soon = Backoff(initial=timedelta(milliseconds=1))
+
+hand.schedule("event").emit_event(
+    due, expression=Cron("0 2 1 * *"), timezone="Europe/Berlin", payload={"n": "{previous_nominal_time:%Y-%m}"},
+)
+hand.schedule("job").enqueue(jobs, expression=Every(timedelta(hours=1)), payload={"n": "1"})
+
+def times_left(name):
+    path = Path(name)
+    left = int(path.read_text()) if path.exists() else 0
+    path.write_text(str(max(left - 1, 0)))
+    return left
+
+@hand.subscription(due, max_attempts=3, backoff=soon)
+async def bill(payload: dict, ctx: Context) -> None:
+    if times_left("event.fails"):
+        raise RuntimeError("not yet")
+    print("billed", payload["n"])
+    if Path("chain").exists():
+        await ctx.enqueue(jobs, payload)
+
+@hand.worker(jobs)
+async def work(payload: dict, ctx: Context) -> None:
+    if times_left("job.fails"):
+        raise RuntimeError("not yet")
+    print("worked", payload["n"])
+"""
+
+
+@pytest.fixture
+def by_hand(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    Path("hand_app.py").write_text(HAND)
+    monkeypatch.delitem(sys.modules, "hand_app", raising=False)
+    return "hand_app:hand"
+
+
+@pytest.mark.parametrize(
+    ("at", "part"),
+    [
+        (
+            "2026-10-01T01:00:00Z",
+            "no nominal time of schedule 'Hand.v1.event'; the nearest are 2026-10-01T00:00:00Z and "
+            "2026-11-01T01:00:00Z; --anyway sends it all the same",
+        ),
+        ("9999-12-31T23:59:59Z", "is no nominal time"),
+    ],
+)
+def test_a_persons_time_that_is_none_of_the_contracts_is_refused(
+    by_hand: str, url: str, capsys: Capture, at: str, part: str
+):
+    for way in ([], ["--url", url, "--manual"]):
+        code, out, err = call(capsys, by_hand, "-s", "event", "--nominal-time", at, *way)
+        assert (code, out, Answers.came) == (2, "", [])
+        assert part in " ".join(err.split())
+
+
+def test_anyway_sends_a_time_that_is_none_of_the_contracts(by_hand: str, capsys: Capture):
+    at = ("--nominal-time", "2026-10-01T01:00:00Z", "--anyway")
+    code, out, _ = call(capsys, by_hand, "-s", "event", *at)
+    assert code == 0
+    assert "billed 2026-10" in out
+
+
+def test_an_event_that_failed_is_tried_again_before_the_end(by_hand: str, capsys: Capture):
+    Path("event.fails").write_text("2")
+    code, out, err = call(capsys, by_hand, "-s", "event")
+    assert (code, out.startswith("accepted")) == (0, False)
+    assert out.startswith("billed")
+    assert "not tried again" not in err
+
+
+def test_a_subscriber_that_failed_for_good_ends_with_1(by_hand: str, capsys: Capture):
+    Path("event.fails").write_text("3")
+    code, out, err = call(capsys, by_hand, "-s", "event")
+    assert code == 1
+    assert "accepted" in out
+    assert "1 events or jobs that it set off failed for good, see the log" in err
+
+
+@pytest.mark.parametrize(("fails", "code"), [("1", 0), ("2", 1)])
+def test_the_jobs_of_an_event_are_waited_for_too(
+    by_hand: str, capsys: Capture, fails: str, code: int
+):
+    Path("chain").touch()
+    Path("job.fails").write_text(fails)
+    assert call(capsys, by_hand, "-s", "event")[0] == code
+
+
+def test_a_manifest_alone_runs_nothing_by_hand(by_hand: str, capsys: Capture):
+    assert run(["manifest", by_hand, "-o", "hand.json"]) == 0
+    capsys.readouterr()
+    code, out, err = call(capsys, "hand.json", "-s", "job")
+    assert (code, out) == (2, "")
+    assert "schedule 'Hand.v1.job': no handler of queue 'jobs' is in this process" in err
+
+
+def test_a_payload_that_is_nested_too_deeply_is_one_message(by_hand: str, capsys: Capture):
+    Path("deep.json").write_text("[" * 100_000)
+    code, _, err = call(capsys, by_hand, "-s", "event", "--payload", "deep.json")
+    assert code == 2
+    assert "'deep.json' is nested too deeply" in err
+
+
+def replayed(capsys: Capture, service: str, *arguments: str) -> tuple[int, str, str]:
+    """Replay the latest nominal time in this process, on a ledger that knows other runs."""
+    assert run(["trigger", "hand_app:hand", "-s", "job", "--state", "runs.sqlite"]) == 0
+    latest = (
+        importlib.import_module("hand_app")
+        .hand.schedules["event"]
+        .previous_before(datetime.now(UTC))
+    )
+    capsys.readouterr()
+    at = ("--nominal-time", latest.isoformat(), "--ledger", "sqlite:///runs.sqlite", "--here")
+    code = run(["replay", service, "-s", "event", *at, *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(("fails", "code"), [("1", 0), ("3", 1)])
+def test_a_replay_in_this_process_waits_for_what_is_tried_again(
+    by_hand: str, capsys: Capture, fails: str, code: int
+):
+    Path("event.fails").write_text(fails)
+    found, out, err = replayed(capsys, by_hand)
+    assert found == code
+    assert ("billed" in out) is (code == 0)
+    assert ("failed for good" in err) is (code == 1)
+
+
+def test_a_manifest_alone_replays_nothing_in_this_process(by_hand: str, capsys: Capture):
+    assert run(["manifest", by_hand, "-o", "hand.json"]) == 0
+    code, out, err = replayed(capsys, "hand.json")
+    assert (code, out) == (2, "")
+    assert "no handler of event 'hand.due' is in this process" in err

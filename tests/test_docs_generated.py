@@ -3,7 +3,8 @@
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from purista import Cron, Schedule, Service
+from purista.bridges.opening import open_events, open_queues
 from purista.cli.reportmarkdown import report_markdown
 from purista.compiling import default_horizon, request_for
 from purista.matrix import codes_markdown, matrix_markdown, scheduler_markdown
@@ -120,6 +122,46 @@ def tables() -> str:
     return "\n".join(f"### {each.title}\n\n{scheduler_markdown(each)}" for each in SCHEDULERS)
 
 
+def capability_table(kind: str, reports: Sequence[Any]) -> str:
+    """What bridges say they do: a row for each field."""
+    lines = [
+        f"| {kind} | {' | '.join(one.name for one in reports)} |",
+        f"|---|{'---|' * len(reports)}",
+    ]
+    for field in fields(reports[0]):
+        if field.name != "name":
+            cells = (cell(getattr(one, field.name)) for one in reports)
+            lines.append(f"| `{field.name}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"`{value}`"
+
+
+def event_bridges() -> str:
+    bridges = [open_events(url) for url in ADDRESSES]
+    return capability_table("event bridge", [one.capabilities for one in bridges])
+
+
+def queue_bridges() -> str:
+    bridges = [open_queues(url) for url in ADDRESSES if not url.startswith("amqp")]
+    return capability_table("queue bridge", [one.capabilities for one in bridges])
+
+
+ADDRESSES = (
+    "memory://",
+    "sqlite:///billing.sqlite",
+    "nats://broker",
+    "amqp://broker",
+    "redis://broker",
+    "postgresql://broker/billing",
+)
+
 MADE: Mapping[str, Callable[[], str]] = {
     "matrix": lambda: matrix_markdown(SCHEDULERS),
     "codes": lambda: codes_markdown(SCHEDULERS),
@@ -127,12 +169,14 @@ MADE: Mapping[str, Callable[[], str]] = {
     "settings": samples,
     "reference": reference,
     "ingress": ingress_reference,
+    "event bridges": event_bridges,
+    "queue bridges": queue_bridges,
     "friday the 13th": lambda: naive("0 0 13 * FRI", "UTC"),
     "berlin at half past two": lambda: naive("30 2 * * *", "Europe/Berlin"),
 }
 
 
-@pytest.mark.parametrize("page", ["portability.md", "schedulers.md", "settings.md"])
+@pytest.mark.parametrize("page", ["bridges.md", "portability.md", "schedulers.md", "settings.md"])
 def test_what_docs_show_of_the_code_is_what_the_code_says(page: str):
     path = DOCS / page
     text = path.read_text()

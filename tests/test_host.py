@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,8 +22,11 @@ from purista import (
     UnhandledError,
     UnknownCommandError,
 )
-from purista.errors import BridgeError, LeaseLostError
-from purista.message import RUN_CANCELLED, Message, RunInfo
+from purista.bridges import Job
+from purista.errors import BridgeError, ContractError, LeaseLostError, LedgerError
+from purista.ledgers import Run
+from purista.ledgers.memory import MemoryLedger
+from purista.message import RUN_CANCELLED, RUN_ENDED, Message, RunInfo
 from purista.testing import ManualClock
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
@@ -476,7 +480,7 @@ async def test_a_host_without_a_memory_bridge_finishes_only_what_is_at_work(shop
     class Durable:
         def __init__(self, inner: Any) -> None:
             self.lease, self.ack, self.enqueue = inner.lease, inner.ack, inner.enqueue
-            self.close = inner.close
+            self.close, self.capabilities = inner.close, inner.capabilities
 
     shop.queues = Durable(shop.queues)  # type: ignore[assignment]
 
@@ -511,7 +515,60 @@ async def test_a_broker_that_fails_is_asked_again(shop: Shop, caplog: pytest.Log
         await host.enqueue(shop.invoices, ORDER)
         await shop.clock.advance(3 * SECOND)
     assert shop.seen == ["1"]
-    assert "the broker failed" in caplog.text
+    assert caplog.text.count("the broker failed") == 1
+    assert "the broker is back" in caplog.text
+
+
+async def test_the_end_of_a_run_is_told_again_until_the_broker_has_it(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+):
+    publish, told = shop.events.publish, [0, 0]
+
+    async def failing(message: Message) -> None:
+        if message.name == RUN_ENDED and len(told) > 0:
+            told.pop()
+            raise BridgeError("the broker is away")
+        await publish(message)
+
+    ended: list[str] = []
+
+    async def hear(message: Message) -> None:
+        assert message.run is not None
+        ended.append(message.run.run_id)
+
+    shop.events.publish = failing  # type: ignore[method-assign]
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(order.order_id)
+
+    await shop.events.subscribe(RUN_ENDED, "test", hear)
+    async with shop.open():
+        for number in ("1", "2"):
+            message = Message(shop.invoices.name, ORDER.model_dump_json().encode(), number, RUN)
+            await shop.queues.enqueue(Job(message))
+        await shop.clock.advance(20 * SECOND)
+    assert shop.seen == ["1", "1"]
+    assert ended == ["run-1", "run-1"]
+    assert caplog.text.count("its end has to be told again") == 2
+
+
+async def test_what_a_bridge_cannot_do_is_refused_at_the_start_with_all_reasons(shop: Shop):
+    able = shop.events.capabilities
+    weak = dataclasses.replace(able, every_instance=False, ordered=False, commands=False)
+
+    class Weak:
+        capabilities = weak
+
+    @shop.service.subscription(shop.paid, ordered=True, every_instance=True)
+    async def hear(order: Order, ctx: Context) -> None: ...
+
+    host = Host(shop.service, event_bridge=Weak(), queue_bridge=shop.queues)  # type: ignore[arg-type]
+    with pytest.raises(ContractError) as caught:
+        await host.start()
+    assert "subscription 'hear'" in str(caught.value)
+    assert "gives an event to one receiver" in str(caught.value)
+    assert "keeps no order" in str(caught.value)
 
 
 async def test_a_lease_that_cannot_be_prolonged_for_now_does_no_harm(
@@ -601,3 +658,139 @@ async def test_a_handler_that_does_not_end_within_the_grace_is_cut_off_and_its_j
 async def test_stopping_twice_is_harmless(shop: Shop):
     async with shop.open() as host:
         await host.stop()
+
+
+async def cancelled_inside() -> None:
+    """Wait for something that was cancelled, though nobody cancelled this task."""
+    fetching = asyncio.create_task(asyncio.sleep(10))
+    fetching.cancel()
+    await fetching
+
+
+async def test_a_job_that_waited_for_something_cancelled_is_tried_after_its_backoff_then_buried(
+    shop: Shop,
+):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append((order.order_id, ctx.attempt, shop.clock.now() - START))
+        if order.order_id == "1":
+            await cancelled_inside()
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await host.enqueue(shop.invoices, Order(order_id="2"))
+        await shop.clock.advance(60 * SECOND)
+        (letter,) = await shop.queues.dead_letters("invoices")
+    assert letter.reason == "CancelledError in the handler"
+    assert shop.seen == [
+        ("1", 1, 0 * SECOND),
+        ("2", 1, 0 * SECOND),
+        ("1", 2, SECOND),
+    ]
+
+
+async def test_a_command_that_waited_for_something_cancelled_answers_that_it_failed(shop: Shop):
+    @shop.service.handles(shop.ship)
+    async def on_ship(order: Order, ctx: Context) -> str:
+        await cancelled_inside()
+        return ""
+
+    async with shop.open() as host:
+        with pytest.raises(UnhandledError, match="its log has the details"):
+            await shop.invoke(host)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), asyncio.CancelledError()])
+async def test_whatever_a_bridge_raises_a_worker_goes_on(
+    shop: Shop, caplog: pytest.LogCaptureFixture, error: BaseException
+):
+    lease, failures = shop.queues.lease, [error]
+
+    async def failing(*args: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await lease(*args, **options)
+
+    shop.queues.lease = failing  # type: ignore[method-assign]
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(order.order_id)
+
+    async with shop.open() as host:
+        await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(3 * SECOND)
+    assert shop.seen == ["1"]
+    assert "it goes on" in caplog.text
+
+
+class FailingLedger(MemoryLedger):
+    """A ledger that is away while ``away`` is true."""
+
+    away = True
+
+    async def run(self, run_id: str) -> Run | None:
+        if self.away:
+            raise LedgerError("the ledger is away")
+        return await super().run(run_id)
+
+
+def scheduled(queue: str, number: str) -> Job:
+    return Job(Message(queue, ORDER.model_dump_json().encode(), number, RUN), 2)
+
+
+async def test_a_job_waits_for_a_ledger_that_is_away_without_using_up_its_attempts(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+):
+    ledger = FailingLedger()
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append((ctx.message_id, ctx.attempt))
+
+    async with shop.open(ledger=ledger):
+        for number in ("1", "2"):
+            await shop.queues.enqueue(scheduled(shop.invoices.name, number))
+        await shop.clock.advance(timedelta(hours=1))
+        assert shop.seen == []
+        ledger.away = False
+        await shop.clock.advance(10 * SECOND)
+    assert shop.seen == [("1", 1), ("2", 1)]
+    assert caplog.text.count("the ledger failed") == 1
+    assert "the ledger is back" in caplog.text
+
+
+async def test_a_worker_that_waits_for_its_ledger_can_stop_and_gives_back_the_job(shop: Shop):
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        shop.seen.append(order.order_id)
+
+    async with shop.open(ledger=FailingLedger()) as host:
+        await shop.queues.enqueue(scheduled(shop.invoices.name, "1"))
+        await shop.clock.settle()
+        (worker,) = host._workers
+        stopping = asyncio.create_task(worker.stop())
+        await shop.clock.advance(10 * SECOND)
+        await stopping
+        leased = await shop.queues.lease("invoices", duration=SECOND, wait=timedelta(0))
+        assert leased is not None
+        await shop.queues.ack(leased)
+    assert shop.seen == []
+
+
+async def test_the_run_of_a_job_that_was_cut_off_in_its_last_attempt_ends(shop: Shop):
+    ended: list[bytes] = []
+
+    async def hear(message: Message) -> None:
+        ended.append(message.body)
+
+    @shop.service.worker(shop.invoices)
+    async def invoice(order: Order, ctx: Context) -> None:
+        await asyncio.Event().wait()
+
+    await shop.events.subscribe(RUN_ENDED, "test", hear)
+    async with shop.open(grace=timedelta(milliseconds=20)):
+        await shop.queues.enqueue(scheduled(shop.invoices.name, "1")._replace(max_attempts=1))
+        await shop.clock.settle()
+    await shop.events.drained()
+    assert ended == [b'{"outcome": "dead_lettered"}']

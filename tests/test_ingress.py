@@ -227,6 +227,18 @@ async def test_a_person_may_run_any_time_and_what_was_skipped(world: World):
     assert now.nominal_time == START + 5 * HOUR
 
 
+@pytest.mark.parametrize("year", [1, 1969, 2201, 9999])
+async def test_no_time_out_of_the_years_of_contracts_is_taken(world: World, year: int):
+    one = world.schedule(timezone="Europe/Berlin", payload={"day": "{nominal_time:%Y-%m}"})
+    at = datetime(year, 12, 31, 23, 59, 59, tzinfo=UTC)
+    async with world.open() as ingress:
+        decision = await world.send(ingress, one, at, manual=True)
+    assert (decision.verdict, decision.reason) == (
+        "unexpected",
+        "its time is not in the years 1970 to 2200",
+    )
+
+
 async def test_an_unknown_schedule_is_rejected_with_a_near_match(world: World):
     world.schedule()
     async with world.open() as ingress:

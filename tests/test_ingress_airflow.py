@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,12 +53,12 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, CronTriggerTimetable
 from purista.ingress.airflow import PuristaTriggerOperator
 
-HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC")
+DAILY = CronTriggerTimetable("CRON", timezone="UTC")
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 SOON = {"retry_delay": timedelta(seconds=1), "retry_exponential_backoff": 0}
 
 
-def add(name, schedule=HOURLY, **options):
+def add(name, schedule=DAILY, **options):
     with DAG(name, schedule=schedule, start_date=BEGAN, catchup=False, default_args=SOON) as dag:
         PuristaTriggerOperator(task_id="trigger", **options)
         if name == "stopped":
@@ -89,8 +89,12 @@ class Queues(MemoryQueueBridge):
 
 @dataclass
 class Shop:
-    """A service with an ingress over HTTP, in a thread of its own; its jobs wait until they may go on."""
+    """A service with an ingress over HTTP, in a thread of its own; its jobs wait until they may go on.
 
+    Its schedules fired last within two hours, and next when no test runs any more.
+    """
+
+    cron: str
     port: int = 0
     fingerprint: str = ""
     loop: asyncio.AbstractEventLoop | None = None
@@ -185,7 +189,7 @@ class Shop:
         for name in NAMES:
             shop.schedule(name).enqueue(
                 jobs,
-                expression=Cron("0 * * * *"),
+                expression=Cron(self.cron),
                 payload=f"{name} {{nominal_time:%H}}",
                 missed_run_policy="runOnce",
             )
@@ -232,9 +236,11 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder, shop = tmp_path_factory.mktemp("dags"), Shop()
+    last = datetime.now(UTC) - timedelta(minutes=30)
+    folder, shop = tmp_path_factory.mktemp("dags"), Shop(f"0 {last.hour} * * *")
     with shop.open():
-        (folder / "triggers.py").write_text(DAGS.replace("FINGERPRINT", shop.fingerprint))
+        dags = DAGS.replace("FINGERPRINT", shop.fingerprint).replace("CRON", shop.cron)
+        (folder / "triggers.py").write_text(dags)
         connection = {"conn_type": "http", "host": "127.0.0.1", "schema": "http"}
         variables = {
             "PYTHONPATH": str(SOURCE),

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,10 @@ from temporalio.api.workflowservice.v1 import CreateScheduleRequest
 from temporalio.client import (
     Client,
     ScheduleBackfill,
+    ScheduleIntervalSpec,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
@@ -273,6 +277,60 @@ async def test_a_click_between_two_slots_is_a_person_s_trigger(world: World) -> 
     assert (carried["decision"], carried["reason"]) == ("accepted", "sent by a person")
 
 
+def each_second(found: ScheduleUpdateInput) -> ScheduleUpdate:
+    """Return the update of a person who lets a Schedule fire each second."""
+    there = found.description.schedule
+    spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=1))])
+    return ScheduleUpdate(replace(there, spec=spec))
+
+
+async def decisions(world: World, schedule_id: str, count: int) -> set[str]:
+    """Return what was decided about the first triggers of a Schedule."""
+    handles = await world.started(schedule_id, count)
+    return {(await result(each))["decision"] for each in handles}
+
+
+@pytest.mark.parametrize("jitter", [0, 2])
+async def test_a_schedule_that_a_person_lets_fire_more_often_runs_no_more_often(
+    world: World, jitter: int
+) -> None:
+    options = {"expression": Cron("0 0 1 1 *"), "jitter": timedelta(seconds=jitter)}
+    yearly = world.schedule("often", **options)
+    await world.applied(yearly)
+    async with world.worker():
+        await world.client.get_schedule_handle(yearly).update(each_second)
+        assert await decisions(world, yearly, 3) == {"unexpected"}
+        await world.client.get_schedule_handle(yearly).delete()
+
+
+async def test_what_a_schedule_sent_before_it_was_changed_is_no_person_s_trigger(
+    world: World,
+) -> None:
+    yearly = world.schedule("mended", expression=Cron("0 0 1 1 *"))
+    await world.applied(yearly)
+    handle = world.client.get_schedule_handle(yearly)
+    before = (await handle.describe()).schedule
+    await handle.update(each_second)
+
+    async def are_waiting() -> bool:
+        return (await handle.describe()).raw_description.info.buffer_size >= 2
+
+    await until(are_waiting)
+    await handle.update(lambda _: ScheduleUpdate(before))
+    async with world.worker():
+        assert await decisions(world, yearly, 3) == {"unexpected"}
+
+
+async def test_a_schedule_that_is_gone_sent_no_person_s_trigger(world: World) -> None:
+    yearly = world.schedule("gone", expression=Cron("0 0 1 1 *"))
+    await world.applied(yearly)
+    await world.client.get_schedule_handle(yearly).update(each_second)
+    await world.started(yearly)
+    await world.client.get_schedule_handle(yearly).delete()
+    async with world.worker():
+        assert await decisions(world, yearly, 1) == {"unexpected"}
+
+
 async def test_a_failed_dispatch_is_sent_again_and_runs_once(world: World) -> None:
     hourly, world.queues.failures = world.schedule("retried"), 1
     async with world.worker():
@@ -510,6 +568,57 @@ def generated(world: World, folder: Path, url: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+async def test_the_compiled_module_tells_a_click_from_a_schedule_that_a_person_changed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    often, clicked = (
+        world.schedule(name, expression=Cron("0 0 1 1 *")) for name in ("often", "clicked")
+    )
+    async with served(world) as url:
+        module = generated(world, tmp_path, url)
+        async with module.worker(world.client, world.service.name):
+            await world.applied(clicked, url=url)
+            await world.client.get_schedule_handle(clicked).trigger()
+            (handle,) = await world.started(clicked)
+            carried = await result(handle)
+            await world.applied(often, url=url)
+            await world.client.get_schedule_handle(often).update(each_second)
+            sent = await decisions(world, often, 3)
+            await world.client.get_schedule_handle(often).delete()
+    assert sent == {"unexpected"}
+    assert (carried["decision"], carried["reason"]) == ("accepted", "sent by a person")
+
+
+class Meddling:
+    """The service, and a person who pauses a Schedule as soon as it was read."""
+
+    def __init__(self, client: Client, schedule_id: str) -> None:
+        self.workflow_service = self
+        self.create_schedule = client.workflow_service.create_schedule
+        self.update_schedule = client.workflow_service.update_schedule
+        self.read = client.workflow_service.describe_schedule
+        self.handle = client.get_schedule_handle(schedule_id)
+
+    async def describe_schedule(self, request: Any) -> Any:
+        found = await self.read(request)
+        await self.handle.pause()
+        return found
+
+
+async def test_what_the_compiled_module_applies_is_not_dropped(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    hourly = world.schedule("set-back")
+    module = generated(world, tmp_path, "http://127.0.0.1:1")
+    (tmp_path / "one.json").write_text(world.compiled(hourly).artifacts[0].text)
+    await module.apply(world.client, tmp_path)
+    meddling = Meddling(world.client, hourly)
+    assert await module.apply(meddling, tmp_path) == [hourly]
+    assert not (await meddling.handle.describe()).schedule.state.paused
 
 
 async def test_the_compiled_module_waits_as_well_and_cancels_the_run(

@@ -27,7 +27,7 @@ def problems(**values: Any) -> list[str]:
 
 def test_nothing_need_be_said():
     found = read()
-    assert (found.host, found.port, found.queues) == ("127.0.0.1", 8080, "memory://")
+    assert (found.host, found.port, found.bridge, found.queues) == ("127.0.0.1", 8080, None, None)
     assert (found.bearer, found.signatures, found.oidc, found.ledger) == (None, None, None, None)
     assert (found.retention_days, found.grace_seconds) == (30, 30)
 

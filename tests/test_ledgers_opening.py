@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from purista import MemoryLedger, MemoryQueueBridge, SQLiteLedger
+from purista import MemoryLedger, SQLiteLedger
 from purista.bridges.opening import open_queues
 from purista.bridges.sqlite_queues import SQLiteQueueBridge
 from purista.errors import BridgeError, LedgerError, MissingExtraError, PuristaError
@@ -54,10 +54,6 @@ async def test_the_retention_is_the_ledgers(tmp_path: Path):
     await ledger.close()
 
 
-def test_queues_in_memory():
-    assert isinstance(open_queues("memory://"), MemoryQueueBridge)
-
-
 async def test_queues_and_ledger_at_one_address_are_one_store(tmp_path: Path):
     url = f"sqlite:///{tmp_path}/runs.sqlite"
     ledger, queues = open_ledger(url), open_queues(url)
@@ -66,12 +62,6 @@ async def test_queues_and_ledger_at_one_address_are_one_store(tmp_path: Path):
     assert ledger.store == queues.store
     await ledger.close()
     await queues.close()
-
-
-def test_queues_in_postgresql():
-    from purista.bridges.postgres_queues import PostgresQueueBridge
-
-    assert isinstance(open_queues(f"postgresql://a:{SECRET}@db/runs"), PostgresQueueBridge)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +99,6 @@ def test_a_missing_driver_names_the_extra(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"purista\[{extra}\]"):
         open_ledger(url)
-
-
-def test_queues_without_their_driver_name_the_extra(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "purista.bridges.postgres_queues", None)
-    with pytest.raises(MissingExtraError, match=r"purista\[postgres\]"):
-        open_queues("postgresql://db/runs")
 
 
 def test_a_wrong_address_of_a_known_store_shows_no_password():

@@ -92,6 +92,7 @@ def everything() -> list[Service]:
         "dedupe_window": timedelta(days=3),
         "enabled": False,
         "provider_hints": {"temporal": {"taskQueue": "x"}, "list": (1, 2)},
+        "tags": ["money", "eu.west"],
     }
     shop.schedule("all", "Every option").enqueue(
         jobs,

@@ -81,6 +81,7 @@ CHANGES: dict[str, Any] = {
 NOT_MEANT: dict[str, Any] = {
     "description": "Other words",
     "provider_hints": {"temporal": {"taskQueue": "x"}},
+    "tags": ("nightly",),
     "stated": frozenset({"timezone"}),
 }
 """Another value for each field that is not."""

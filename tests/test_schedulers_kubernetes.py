@@ -71,7 +71,7 @@ class TestKubernetes(SchedulerSuite):
 
     def ask(self, lines: Iterable[tuple[str, str]], start: datetime, end: datetime) -> None:
         cases = [RobfigCase(" @ ".join(each), *each, start, end, 3_000_000) for each in lines]
-        for case, answer in robfig.fires(cases, case_limit=timedelta(seconds=30)).items():
+        for case, answer in robfig.fires(cases).items():
             assert not isinstance(answer, str), answer
             expression, zone = case.split(" @ ")
             self.asked[expression, zone] = answer

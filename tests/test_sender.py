@@ -13,7 +13,6 @@ from pathlib import Path
 from socket import create_server
 from textwrap import dedent
 from threading import Thread, Timer
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -239,10 +238,9 @@ def test_a_refusal_fails_at_once_with_what_was_said(ingress: Ingress):
 def test_trying_ends_in_time(ingress: Ingress):
     ingress.answers = [(503, {"Retry-After": "1"})] * 60
     with ingress.listening() as url:
-        begin = monotonic()
         done = send(url, PURISTA_TRY_SECONDS="2")
     assert done.returncode == 22
-    assert 1 < monotonic() - begin < 10
+    assert 1 < len(ingress.asked) < 10
 
 
 @pytest.mark.parametrize("bearer", ["abc.DEF_1-2~3+4/5==", r'odd"\n\token', "a b"])

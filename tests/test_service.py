@@ -310,3 +310,26 @@ def test_reprs_help_in_a_shell():
     billing = service()
     assert repr(billing) == "<Service Billing.v1: 0 schedules>"
     assert repr(billing.schedule("a")) == "<unfinished schedule Billing.v1.a>"
+
+
+def test_a_description_in_the_wrong_place_is_told_where_it_belongs():
+    service = Service("Billing", version="1")
+    event = service.event("due", str)
+    with pytest.raises(ContractError, match=r"description: unknown option; write schedule\(name, "):
+        service.schedule("x").emit_event(
+            event, expression=Cron("0 2 * * *"), payload="x", description="Nightly"
+        )
+
+
+def test_a_schedule_without_a_target_is_a_problem():
+    service = Service("Shop")
+    service.schedule("never")
+    with pytest.raises(ContractError, match=r"schedule 'Shop.v1.never': it has no target"):
+        service.check()
+
+
+def test_a_schedule_that_was_begun_and_built_is_none():
+    service = Service("Shop")
+    builder = service.schedule("nightly")
+    builder.emit_event("due", expression=Cron("0 2 * * *"), external=True)
+    assert service.problems() == ()

@@ -153,5 +153,5 @@ def test_a_table_with_a_name_that_means_nothing_is_told_with_the_nearest():
     assert [str(each) for each in table_problems(document, {"example": Example})] == [
         "purista.toml: exampel: no such table; did you mean 'example'?",
         "purista.toml: ingres: no such table; did you mean 'ingress'?",
-        "purista.toml: zzz: no such table; use one of: example, ingress",
+        "purista.toml: zzz: no such table; use one of: deployments, example, ingress",
     ]

@@ -31,6 +31,7 @@ WITHOUT_BEARING = {
     "payload",
     "completed_by",
     "provider_hints",
+    "tags",
 }
 """Options that decide no nominal time; ``enabled`` decides whether there is a timetable."""
 

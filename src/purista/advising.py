@@ -16,7 +16,7 @@ from purista.contract import MissedRunPolicy, Schedule
 from purista.errors import Problem
 from purista.exclusion import HolidayCalendar
 from purista.explanation import change_text, effect_text
-from purista.expression import Cron
+from purista.expression import EPOCH, Cron, Every
 from purista.pileup import PileUp, busiest_minute
 from purista.rarity import rarely_meant
 from purista.sentence import joined
@@ -29,16 +29,21 @@ PILE_UP: Final = 10
 PILE_UP_WINDOW: Final = timedelta(days=35)
 """How far ahead pile-ups are looked for: it holds every day of a month and of a week."""
 
+LEAST_GRACE: Final = timedelta(minutes=1)
+"""With ``skip``, less grace than this is worth a piece of advice."""
+
 _SHOWN: Final = 3
+_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Advice(Problem):
     """One thing that is legal and rarely meant.
 
-    ``code`` is a stable word for programs: ``missed-run-policy``, ``dedupe-window``,
-    ``concurrency-policy``, ``dst-gap``, ``dst-overlap``, ``day-rule``, ``uneven-step``,
-    ``short-month``, ``holidays-end`` or ``pile-up``.
+    ``code`` is a stable word for programs: ``missed-run-policy``, ``misfire-grace``,
+    ``dedupe-window``, ``concurrency-policy``, ``dst-gap``, ``dst-overlap``, ``day-rule``,
+    ``every-one``, ``uneven-step``, ``short-month``, ``interval-zone``, ``nothing-due``,
+    ``holidays-end`` or ``pile-up``.
     """
 
     code: str = ""
@@ -55,7 +60,8 @@ def advice(
 ) -> tuple[Advice, ...]:
     """Return what is legal and yet rarely meant; nothing here refuses a contract.
 
-    With ``since`` it looks at the ``horizon`` from then on: for clock changes that leave out or
+    With ``since`` it looks at what is due from then on: for schedules that are due no more, and for
+    the ``horizon`` for clock changes that leave out or
     repeat a fixed time (unless ``dst_gap`` or ``dst_overlap`` is a word other than the default),
     for holidays that are not known any more, and, at most ``PILE_UP_WINDOW`` ahead, for ``PILE_UP``
     or more schedules of all services in the same minute. Without it these are left out.
@@ -79,7 +85,9 @@ def _of_schedule(
     if isinstance(schedule.expression, Cron):
         for code, problem in rarely_meant(schedule.expression):
             yield Advice(f"expression: {problem.place}", problem.message, problem.remedy, code)
+    yield from _of_interval(schedule)
     if since is not None:
+        yield from _of_end(schedule, since)
         yield from _of_clock_changes(schedule, clock_changes(schedule, since, since + horizon))
         yield from _of_holidays(schedule, since + horizon)
 
@@ -91,6 +99,14 @@ def _of_policies(schedule: Schedule) -> Iterator[Advice]:
             "not said, so a trigger that comes late is skipped",
             "write missed_run_policy='skip', 'runOnce' or 'catchUp'",
             "missed-run-policy",
+        )
+    punctual = schedule.misfire_grace + schedule.jitter
+    if schedule.missed_run_policy == MissedRunPolicy.SKIP and punctual < LEAST_GRACE:
+        yield Advice(
+            "misfire_grace",
+            "'skip' runs nothing that comes later than this, and a trigger is seconds on its way",
+            "use a minute or more",
+            "misfire-grace",
         )
     catches_up = schedule.missed_run_policy == MissedRunPolicy.CATCH_UP
     if catches_up and schedule.catch_up_window > schedule.dedupe_window:
@@ -106,6 +122,33 @@ def _of_policies(schedule: Schedule) -> Iterator[Advice]:
             "'forbid' skips a missed run that is due while another is active",
             "use 'allow' where every missed run must happen",
             "concurrency-policy",
+        )
+
+
+def _of_interval(schedule: Schedule) -> Iterator[Advice]:
+    """Days are counted from midnight in UTC, where an author who names a zone means its midnight."""
+    every = schedule.expression
+    if not isinstance(every, Every) or every.anchor != EPOCH or every.interval % _DAY:
+        return
+    if zone_of(schedule.timezone).utcoffset(None) == timedelta(0):
+        return
+    yield Advice(
+        "expression",
+        f"due at 00:00 UTC, not at 00:00 in {schedule.timezone}: intervals know no time zone",
+        "write a Cron such as Cron('0 0 * * *'), or give the interval an anchor",
+        "interval-zone",
+    )
+
+
+def _of_end(schedule: Schedule, since: datetime) -> Iterator[Advice]:
+    if schedule.next_after(since) is None:
+        last = schedule.previous_before(since)
+        text = "" if last is None else f"; the last nominal time was {last:%Y-%m-%d %H:%M} UTC"
+        yield Advice(
+            "expression",
+            f"nothing is due any more{text}",
+            "name a later time or end_at, or remove the schedule",
+            "nothing-due",
         )
 
 

@@ -21,6 +21,7 @@ from purista.wire import (
     read_exclusions,
     record,
     text,
+    texts,
     word,
     write_backoff,
     write_exclusions,
@@ -65,6 +66,7 @@ SCHEDULE_COLUMNS: tuple[Column, ...] = (
     Column("completedBy", "completed_by", text, anything),
     Column("enabledByDefault", "enabled", flag, anything),
     Column("providerHints", "provider_hints", record, copied, meant=False),
+    Column("tags", "tags", texts, list, meant=False),
 )
 """Every option of a schedule. Its name, service and target are the rest of its entry."""
 

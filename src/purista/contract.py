@@ -272,6 +272,7 @@ class Schedule:
     dst_gap: DstGapWord = DstGap.SKIP
     dst_overlap: DstOverlapWord = DstOverlap.FIRST
     provider_hints: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
     stated: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -340,6 +341,7 @@ class Schedule:
             "dst_overlap": DstOverlap(self.dst_overlap),
             "completed_by": getattr(self.completed_by, "name", self.completed_by),
             "provider_hints": copy.deepcopy(dict(self.provider_hints)),
+            "tags": tuple(sorted(set(self.tags))),
         }
         for name, value in words.items():
             object.__setattr__(self, name, value)
@@ -483,6 +485,7 @@ def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
     yield from _completed_by_problems(schedule)
     yield from _kind_problems("enabled", schedule.enabled, bool, "True or False")
     yield from _hint_problems(schedule.provider_hints)
+    yield from _tag_problems(schedule.tags)
 
 
 def _at(place: str, problems: Iterable[Problem]) -> Iterator[Problem]:
@@ -533,6 +536,14 @@ def _hint_problems(hints: object) -> Iterator[Problem]:
         json.dumps(dict(hints), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         yield Problem("provider_hints", "holds what JSON cannot say", "use texts, numbers, lists")
+
+
+def _tag_problems(tags: object) -> Iterator[Problem]:
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        yield Problem("tags", f"{_shown(tags)} is no list of texts", 'write tags=["nightly"]')
+        return
+    for tag in tags:
+        yield from name_problems("tags", tag)
 
 
 def _time_problems(schedule: Schedule) -> Iterator[Problem]:

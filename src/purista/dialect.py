@@ -113,6 +113,11 @@ def touches_midnight(windows: tuple[ClockWindow, ...]) -> bool:
     )
 
 
+def begins_within_an_hour(windows: tuple[ClockWindow, ...]) -> bool:
+    """Whether one of the changes begins or ends at other than a full hour, as that of Chatham."""
+    return any(window.first.minute or window.end.minute for window in windows)
+
+
 def has_odd_change(windows: tuple[ClockWindow, ...]) -> bool:
     """Whether one of the changes is by other than whole hours."""
     return any(window.transition.change % _HOUR for window in windows)

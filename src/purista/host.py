@@ -24,7 +24,7 @@ from purista.bridges import (
     Subscription,
 )
 from purista.clock import Clock, SystemClock
-from purista.contract import Command, ConcurrencyPolicy, Event, Queue
+from purista.contract import Command, ConcurrencyPolicy, Event, Queue, raise_if
 from purista.errors import (
     CommandError,
     HandledError,
@@ -32,6 +32,7 @@ from purista.errors import (
     UnhandledError,
     UnknownCommandError,
 )
+from purista.fitting import unfit
 from purista.handling import Handling, RunCancelledError
 from purista.ledgers import History, RunStatus
 from purista.message import CANCELLED, RUN_CANCELLED, Message, RunInfo, new_message_id
@@ -46,7 +47,7 @@ from purista.service import (
 )
 from purista.subscribing import DEFAULT, EVERY_INSTANCE, SubscriptionOptions
 from purista.telemetry import Telemetry, telemetry
-from purista.worker import Worker
+from purista.worker import Worker, is_cut_off
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -125,8 +126,12 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Subscribe, serve and start the workers."""
+        """Subscribe, serve and start the workers.
+
+        Raises ``ContractError`` with all that handlers ask for and the bridges cannot do.
+        """
         bridge = self.event_bridge
+        raise_if(unfit(self.services, bridge.capabilities, self.queue_bridge.capabilities))
         cancelling = await bridge.subscribe(
             RUN_CANCELLED, "purista-host", self._cancel, options=EVERY_INSTANCE
         )
@@ -253,7 +258,9 @@ class Host:
             return _handled(error, command.address, message)
         except RunCancelledError as error:
             return Reply(error=ErrorReply("handled", "cancelled", f"the run was {error}"))
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cut_off():
+                raise
             logger.exception("command %s failed, run %s", command.address, handling.run_id)
             text = f"command '{command.address}' failed; its log has the details"
             return Reply(error=ErrorReply("unhandled", "internal", text))

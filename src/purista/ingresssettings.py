@@ -75,8 +75,11 @@ class IngressSettings(Settings):
 
     ``url`` is the ingress's address; triggers are posted to ``<url>/triggers``. ``recovery`` is that
     of ``Ingress``: with ``ingress`` it fills what was missed when the next trigger comes. ``ledger``
-    and ``queues`` are the addresses of the stores, ``retention_days`` is how long the ledger remembers
-    at least. ``previous`` is the manifest of the contract before this one; ``unknown_contract`` says
+    is the address of what ran, ``retention_days`` is how long it remembers at least. ``bridge`` is the
+    address of the broker, ``events`` and ``queues`` that for events and commands, or for queues,
+    alone; what is not said is in memory. ``triggers`` names a queue and an event
+    from which triggers are taken, too. ``prefix`` begins the names of what is made in a broker, so that
+    deployments can share it. ``previous`` is the manifest of the contract before this one; ``unknown_contract`` says
     what happens to triggers of any other. ``grace_seconds`` is how long what is at work may take
     when the ingress is told to stop.
     """
@@ -84,7 +87,11 @@ class IngressSettings(Settings):
     url: Url = "http://127.0.0.1:8080"
     recovery: Literal["scheduler", "ingress"] = "scheduler"
     ledger: Store | None = Field(default=None, examples=["sqlite:///runs.sqlite"])
-    queues: Store = Field(default="memory://", examples=["sqlite:///runs.sqlite"])
+    bridge: Store | None = Field(default=None, examples=["nats://nats.example.com"])
+    events: Store | None = Field(default=None, examples=["amqp://rabbitmq.example.com"])
+    queues: Store | None = Field(default=None, examples=["sqlite:///runs.sqlite"])
+    triggers: str | None = Field(default=None, min_length=1, examples=["purista.triggers"])
+    prefix: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")] = "purista"
     retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080

@@ -1,4 +1,4 @@
-"""Cron expressions that are legal and rarely meant: uneven steps, two day fields, short months."""
+"""Cron expressions that are legal and rarely meant: stars, uneven steps, two day fields, short months."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Rarity(NamedTuple):
 def rarely_meant(cron: Cron) -> Iterator[Rarity]:
     """Yield what is legal in an expression and rarely meant; a problem's place is a field."""
     yield from _both_days(cron)
+    yield from _every_one(cron)
     uneven = set()
     for unit, item in _items(cron):
         problem = _uneven_step(cron, unit, item)
@@ -38,6 +39,7 @@ _DURATIONS: Final = {SECOND: "seconds", MINUTE: "minutes", HOUR: "hours"}
 _LENGTHS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _SHORTEST: Final = 28
 _FIFTH: Final = 5
+_EACH: Final = ("*", "*/1")
 
 
 def _both_days(cron: Cron) -> Iterator[Rarity]:
@@ -51,12 +53,28 @@ def _both_days(cron: Cron) -> Iterator[Rarity]:
         yield Rarity("day-rule", problem)
 
 
+def _every_one(cron: Cron) -> Iterator[Rarity]:
+    """A star before fixed times is often meant as a zero: ``* 2 1 * *`` is due 60 times."""
+    tokens = dict(_tokens(cron))
+    for unit, above in ((SECOND, MINUTE), (MINUTE, HOUR)):
+        fixed = tokens[above].split(",")
+        if tokens.get(unit) in _EACH and all(item.isdigit() for item in fixed):
+            message = f"'{tokens[unit]}' is each {unit.name} of {above.name} {joined(fixed)}"
+            remedy = f"write 0 to be due once, or 0-{unit.cycle - 1} if that is meant"
+            yield Rarity("every-one", Problem(unit.name, message, remedy))
+
+
 def _items(cron: Cron) -> Iterator[tuple[Unit, str]]:
     """Yield each item of each field's list, with its unit."""
-    tokens = ALIASES.get(cron.text.strip().lower(), cron.text).split()
-    for unit, token in zip(_UNITS[-len(tokens) :], tokens, strict=True):
+    for unit, token in _tokens(cron):
         for item in token.split(","):
             yield unit, item
+
+
+def _tokens(cron: Cron) -> Iterator[tuple[Unit, str]]:
+    """Yield each field as it is written, with its unit."""
+    tokens = ALIASES.get(cron.text.strip().lower(), cron.text).split()
+    yield from zip(_UNITS[-len(tokens) :], tokens, strict=True)
 
 
 def _uneven_step(cron: Cron, unit: Unit, item: str) -> Problem | None:

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         dst_gap: DstGapWord
         dst_overlap: DstOverlapWord
         provider_hints: Mapping[str, Any]
+        tags: Iterable[str]
 
 
 T = TypeVar("T")
@@ -83,7 +84,8 @@ CommandHandler = Callable[[T, Context], Coroutine[Any, Any, R]]
 OPTIONS = frozenset(
     each.name
     for each in dataclasses.fields(Schedule)
-    if each.name not in {"name", "service_name", "service_version", "target", "stated"}
+    if each.name
+    not in {"name", "description", "service_name", "service_version", "target", "stated"}
 )
 
 
@@ -148,6 +150,7 @@ class Service:
         self.workers: dict[str, WorkerDeclaration[Any]] = {}
         self.handlers: dict[str, HandlerDeclaration[Any, Any]] = {}
         self.bindings: dict[str, Binding[Any, Any]] = {}
+        self.unfinished: list[ScheduleBuilder] = []
 
     def __repr__(self) -> str:
         return f"<Service {self.id}: {len(self.schedules)} schedules>"
@@ -268,7 +271,9 @@ class Service:
 
     def schedule(self, name: str, description: str = "") -> ScheduleBuilder:
         """Begin a schedule; its next word is the target."""
-        return ScheduleBuilder(self, name, description)
+        builder = ScheduleBuilder(self, name, description)
+        self.unfinished.append(builder)
+        return builder
 
     def add_schedule(self, schedule: Schedule) -> Schedule:
         """Register a schedule that was built elsewhere; it becomes this service's.
@@ -467,7 +472,12 @@ class ScheduleBuilder:
         self._description = description
 
     def __repr__(self) -> str:
-        return f"<unfinished schedule {self._service.id}.{self._name}>"
+        return f"<unfinished schedule {self.id}>"
+
+    @property
+    def id(self) -> str:
+        """The id of the schedule that it is to become."""
+        return f"{self._service.id}.{self._name}"
 
     @overload
     def emit_event(self, event: Event[Any], **options: Unpack[ScheduleOptions]) -> Schedule: ...
@@ -523,10 +533,14 @@ class ScheduleBuilder:
         return self._build(Command, command, options)
 
     def _build(self, kind: type[Any], target: object, options: dict[str, Any]) -> Schedule:
-        place = f"schedule '{self._service.id}.{self._name}'"
+        if self in self._service.unfinished:
+            self._service.unfinished.remove(self)
+        place = f"schedule '{self.id}'"
         found, resolved = self._resolve(kind, target, options)
         for option in sorted(options.keys() - OPTIONS):
-            found.append(Problem(option, "unknown option", near(option, OPTIONS)))
+            is_elsewhere = option == "description"
+            remedy = "write schedule(name, description)" if is_elsewhere else near(option, OPTIONS)
+            found.append(Problem(option, "unknown option", remedy))
         known = {name: value for name, value in options.items() if name in OPTIONS}
         if "expression" not in known:
             found.append(Problem("expression", "missing", "say when, such as Cron('0 2 1 * *')"))
@@ -577,7 +591,7 @@ def check(*services: Service) -> None:
 
 
 def problems(*services: Service) -> tuple[Problem, ...]:
-    """Return what only the services together can show: a target that no handler serves."""
+    """Return what only the services together can show: targets without a handler, schedules without a target."""
     return tuple(_all_problems(services))
 
 
@@ -586,25 +600,41 @@ def _all_problems(services: Iterable[Service]) -> Iterator[Problem]:
     ids = [service.id for service in every]
     for twice in sorted({one for one in ids if ids.count(one) > 1}):
         yield Problem(f"service '{twice}'", "is given twice", "give each its own name or version")
+    served = _served(every)
+    for service in every:
+        for builder in service.unfinished:
+            remedy = "finish it with emit_event, enqueue or invoke_command"
+            yield Problem(f"schedule '{builder.id}'", "it has no target and never runs", remedy)
+        for schedule in service.schedules.values():
+            place = f"schedule '{schedule.id}': target"
+            yield from _unserved(schedule.target, place, served)
+        for binding in service.bindings.values():
+            place = f"service '{service.id}': binding '{binding.name}'"
+            yield from _unserved(binding.queue, place, served)
+
+
+def serves(services: Iterable[Service], target: Target) -> bool:
+    """Return whether a handler of the services takes what is sent to a target."""
+    return _address(target) in _served(services)[target_kind(target)]
+
+
+def _served(services: Iterable[Service]) -> dict[str, set[str]]:
+    """Return the names of events and queues, and the addresses of commands, that have a handler."""
+    every = list(services)
     events = {d.event.name for s in every for d in s.subscriptions.values()}
     events |= {binding.event.name for s in every for binding in s.bindings.values()}
     queues = {name for s in every for name in s.workers}
     commands = {d.command.address for s in every for d in s.handlers.values()}
-    for service in every:
-        for schedule in service.schedules.values():
-            place = f"schedule '{schedule.id}': target"
-            yield from _unserved(schedule.target, place, events, queues, commands)
-        for binding in service.bindings.values():
-            place = f"service '{service.id}': binding '{binding.name}'"
-            yield from _unserved(binding.queue, place, events, queues, commands)
+    return {"event": events, "queue": queues, "command": commands}
 
 
-def _unserved(
-    target: Target, place: str, events: set[str], queues: set[str], commands: set[str]
-) -> Iterator[Problem]:
-    kind = target_kind(target)
-    name = target.address if isinstance(target, Command) else target.name
-    served = {"event": events, "queue": queues, "command": commands}[kind]
+def _address(target: Target) -> str:
+    return target.address if isinstance(target, Command) else target.name
+
+
+def _unserved(target: Target, place: str, known: Mapping[str, set[str]]) -> Iterator[Problem]:
+    kind, name = target_kind(target), _address(target)
+    served = known[kind]
     if target.external or name in served:
         return
     decorator = {"event": "subscription", "queue": "worker", "command": "handles"}[kind]

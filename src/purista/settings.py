@@ -50,7 +50,7 @@ def read_settings(
 
 def table_problems(document: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[Problem]:
     """Say which tables of a settings file have a name that means nothing."""
-    names = {"ingress", *known}
+    names = {"ingress", "deployments", *known}
     for table in sorted(set(document).difference(names)):
         yield Problem(f"{FILE}: {table}", "no such table", near(table, names))
 

@@ -37,11 +37,15 @@ def sqlite_path(url: str) -> Path:
 
 
 def holds_password(url: str) -> bool:
-    """Whether an address holds a password; one that cannot be read may.
+    """Whether an address holds a password; one that cannot be read may. A lone user of NATS is a token.
 
     >>> holds_password("postgresql://user:secret@db/runs"), holds_password("postgresql://user@db/runs")
     (True, False)
+    >>> holds_password("nats://s3cr3t@broker"), holds_password("nats://one,two:4222")
+    (True, False)
     """
+    if scheme_of(url) in ("nats", "tls"):
+        return "@" in rest_of(url)
     try:
         parts = urlsplit(url)
         names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}

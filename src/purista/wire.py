@@ -43,6 +43,13 @@ def text(value: Any) -> str:
     return value
 
 
+def texts(value: Any) -> tuple[str, ...]:
+    """Read a list of texts."""
+    if not isinstance(value, list):
+        raise wrong(f"{shown(value)} is no list")
+    return tuple(text(each) for each in value)
+
+
 def flag(value: Any) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from purista.bridges import LeasedJob
 from purista.clock import Timer
-from purista.errors import BridgeClosedError, BridgeError, LeaseLostError, PayloadError
+from purista.errors import (
+    BridgeClosedError,
+    BridgeError,
+    LeaseLostError,
+    LedgerError,
+    PayloadError,
+)
 from purista.handling import Handling
 from purista.message import CANCELLED, RUN_ENDED, Message, RunInfo, new_message_id
 from purista.service import WorkerDeclaration
@@ -22,10 +28,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("purista.worker")
 
 BRIDGE_PAUSE = timedelta(seconds=1)
-"""How long a worker waits before it asks a broker again that failed."""
+LONGEST_PAUSE = timedelta(seconds=5)
+"""How long a worker waits, at first and at most, before it asks a broker or a ledger again that failed."""
 
 PARTING = 1.0
 """Seconds that a worker which stops has to give back a job."""
+
+_ENDS = (SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What ends the process, or the event loop: no matter of one handler."""
 
 
 class Worker:
@@ -33,7 +43,8 @@ class Worker:
 
     A lease is prolonged while its handler runs. Returning acks; raising nacks with the queue's
     backoff, until the attempts are used up and the job becomes a dead letter. A job that does not fit
-    its schema becomes one at once, as trying again cannot help.
+    its schema becomes one at once, as trying again cannot help. While the ledger cannot say whether
+    a job's run is still wanted, the job is neither begun nor used up: its lease is prolonged.
     """
 
     def __init__(self, declaration: WorkerDeclaration[Any], host: Host) -> None:
@@ -44,6 +55,10 @@ class Worker:
         self._loops: dict[asyncio.Task[None], tuple[LeasedJob, Handling] | None] = {}
         self._keeper: Timer | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._asking: set[Handling] = set()
+        self._is_refused = False
+        self._is_unsure = False
         self._stopping = False
 
     @property
@@ -58,19 +73,21 @@ class Worker:
             self._loops[asyncio.create_task(self._loop(), name=name)] = None
 
     async def stop(self) -> None:
-        """Take no more jobs and wait until those at work are done."""
+        """Take no more jobs and wait until those at work are done, and it is told that they are."""
         self._stopping = True
         for task, job in self._loops.items():
             if job is None:
                 task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def abandon(self) -> None:
         """Cancel what is still at work; its jobs are due again."""
         self._stopping = True
-        for task in self._loops:
+        left = [*self._loops, *self._ending]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         if self._keeper is not None:
             self._keeper.cancel()
         if self._keeping is not None:
@@ -78,17 +95,32 @@ class Worker:
             await asyncio.gather(self._keeping, return_exceptions=True)
 
     async def _loop(self) -> None:
+        pause = BRIDGE_PAUSE
         while True:
             try:
                 await self._work_on()
                 return
             except BridgeClosedError:
                 return
-            except BridgeError:
-                logger.exception("queue %s: the broker failed", self._queue.name)
-                if self._stopping:
-                    return
-                await self._host.clock.sleep(BRIDGE_PAUSE)
+            except BridgeError as error:
+                pause = min(2 * pause, LONGEST_PAUSE) if self._is_refused else BRIDGE_PAUSE
+                if not self._stopping:
+                    self._refused(error)
+            except asyncio.CancelledError:
+                if is_cut_off():
+                    raise
+                logger.exception("queue %s: a worker was disturbed; it goes on", self._queue.name)
+            except Exception:
+                logger.exception("queue %s: a worker failed; it goes on", self._queue.name)
+            if self._stopping:
+                return
+            await self._host.clock.sleep(pause)
+
+    def _refused(self, error: BridgeError) -> None:
+        """Say once that the broker fails, however many loops meet it."""
+        if not self._is_refused:
+            self._is_refused = True
+            logger.error("queue %s: jobs wait, the broker failed: %s", self._queue.name, error)
 
     async def _work_on(self) -> None:
         """Lease and work, one job after another, as long as the broker answers.
@@ -104,6 +136,9 @@ class Worker:
         name, duration, heartbeat = self._queue.name, self._queue.lease, self._heartbeat
         while not self._stopping:
             leased = await bridge.lease(name, duration=duration)
+            if self._is_refused:
+                self._is_refused = False
+                logger.warning("queue %s: the broker is back", name)
             if leased is None:
                 continue
             message = leased.job.message
@@ -113,7 +148,11 @@ class Worker:
             if self._keeper is None:
                 self._keep()
             try:
-                if run is not None and run.is_target and await self._is_dropped(leased, run):
+                if (
+                    run is not None
+                    and run.is_target
+                    and await self._is_dropped(leased, handling, run)
+                ):
                     continue
                 try:
                     payload = load(message.body)
@@ -143,20 +182,22 @@ class Worker:
         self, leased: LeasedJob, handling: Handling, error: BaseException
     ) -> None:
         """Settle a job whose handler raised; raise what is not its own affair."""
-        absorbed = handling.absorb()
-        if isinstance(error, Exception):
-            await self._fail(leased, error)
-        elif absorbed and isinstance(error, asyncio.CancelledError):
+        absorbed, is_cancelled = handling.absorb(), isinstance(error, asyncio.CancelledError)
+        if absorbed and is_cancelled:
             await self._drop(leased, handling.reason)
-        else:
+        elif isinstance(error, _ENDS) or (is_cancelled and is_cut_off()):
             await self._give_back(leased)
             raise error
+        else:  # also for a cancellation of something that the handler waited for
+            await self._fail(leased, error)
 
     async def _give_back(self, leased: LeasedJob) -> None:
         """Let another have a job that was cut off; one that cannot be told is due when its lease is over."""
         try:
             async with asyncio.timeout(PARTING):
-                await self._bridge.nack(leased, retry_in=timedelta(0), reason="the worker stopped")
+                reason = "the worker stopped"
+                if await self._bridge.nack(leased, retry_in=timedelta(0), reason=reason):
+                    await self._buried(leased.job.message, reason)
         except (BridgeError, TimeoutError) as error:
             logger.warning(
                 "queue %s: job %s comes again when its lease is over (%s)",
@@ -165,14 +206,55 @@ class Worker:
                 type(error).__name__,
             )
 
-    async def _is_dropped(self, leased: LeasedJob, run: RunInfo) -> bool:
-        """Settle a job whose run was cancelled before it began."""
-        reason = await self._host.was_cancelled(run)
-        if reason:
+    async def _is_dropped(self, leased: LeasedJob, handling: Handling, run: RunInfo) -> bool:
+        """Settle a job that is not to be begun: its run was cancelled, or nobody can say so in time."""
+        self._asking.add(handling)
+        try:
+            reason = await self._why_not(leased, run)
+        finally:
+            self._asking.discard(handling)
+        if reason is None:
+            await self._give_back(leased)
+        elif reason:
             await self._drop(leased, reason)
         return reason != ""
 
-    async def _fail(self, leased: LeasedJob, error: Exception) -> None:
+    async def _why_not(self, leased: LeasedJob, run: RunInfo) -> str | None:
+        """Return why a run is not wanted any more, or an empty text; None when the worker stops first.
+
+        A ledger that fails is asked again while the job stays leased, so that no attempt is used up.
+        """
+        pause, is_late = BRIDGE_PAUSE, False
+        while True:
+            try:
+                reason = await self._host.was_cancelled(run)
+            except LedgerError as error:
+                self._unsure(error)
+            else:
+                self._sure()
+                if is_late and not reason:
+                    await self._bridge.extend(leased, duration=self._queue.lease)
+                return reason
+            if self._stopping:
+                return None
+            is_late = True
+            await self._host.clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _unsure(self, error: LedgerError) -> None:
+        """Say once that the ledger fails, however many jobs wait for it."""
+        if not self._is_unsure:
+            self._is_unsure = True
+            logger.error(
+                "queue %s: jobs of runs wait, the ledger failed: %s", self._queue.name, error
+            )
+
+    def _sure(self) -> None:
+        if self._is_unsure:
+            self._is_unsure = False
+            logger.warning("queue %s: the ledger is back", self._queue.name)
+
+    async def _fail(self, leased: LeasedJob, error: BaseException) -> None:
         message = leased.job.message
         logger.warning(
             "queue %s: attempt %d of job %s failed, run %s",
@@ -204,8 +286,29 @@ class Worker:
             await self._bury(leased, f"the run was cancelled: {reason}")
 
     async def _ended(self, run: RunInfo, outcome: str) -> None:
+        """Tell that a run is over; when the broker fails, again and again beside the next jobs."""
         body = json.dumps({"outcome": outcome}).encode()
-        await self._host.event_bridge.publish(Message(RUN_ENDED, body, new_message_id(), run))
+        message = Message(RUN_ENDED, body, new_message_id(), run)
+        try:
+            await self._host.event_bridge.publish(message)
+        except BridgeClosedError:
+            raise
+        except Exception as error:
+            logger.warning("run %s: its end has to be told again: %s", run.run_id, _said(error))
+            task = asyncio.create_task(self._tell_again(message))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _tell_again(self, message: Message) -> None:
+        pause = BRIDGE_PAUSE
+        while True:
+            await self._host.clock.sleep(pause)
+            try:
+                return await self._host.event_bridge.publish(message)
+            except BridgeClosedError:
+                return None
+            except Exception:
+                pause = min(2 * pause, LONGEST_PAUSE)
 
     def _keep(self) -> None:
         """Prolong the leases at work when a third of them has passed, as long as there are any."""
@@ -218,7 +321,7 @@ class Worker:
 
     async def _prolong(self) -> None:
         for job in tuple(self._loops.values()):
-            if job is None or job[1] not in self._host.at_work:
+            if job is None or job[1] not in self._host.at_work | self._asking:
                 continue
             leased, handling = job
             try:
@@ -227,10 +330,21 @@ class Worker:
                 if handling in self._host.at_work:
                     logger.warning("queue %s: a lease was lost", leased.queue)
                     handling.cancel("lease_lost")
-            except BridgeError:
+            except Exception:
                 logger.exception("queue %s: a lease could not be prolonged", leased.queue)
 
     async def _heartbeat(self, handling: Handling, extend_by: timedelta | None) -> None:
         for leased, at_work in filter(None, self._loops.values()):
             if at_work is handling:
                 await self._bridge.extend(leased, duration=extend_by or self._queue.lease)
+
+
+def is_cut_off() -> bool:
+    """Whether this task was cancelled itself, and not just something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _said(error: Exception) -> str:
+    """Return an error in words; of one that is not ours only the kind, as its text can hold anything."""
+    return str(error) if isinstance(error, BridgeError) else type(error).__name__

@@ -30,6 +30,7 @@ _PROOFS = {
     "golang-github-robfig-cron-dev": "/usr/share/gocode/src/github.com/robfig/cron/parser.go",
     "golang-go": "go",
     "libc6-dev": "/usr/include/stdio.h",
+    "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
     "systemd": "systemd-analyze",
     "tzdata": "/usr/share/zoneinfo/Europe/Berlin",
     "util-linux": "unshare",

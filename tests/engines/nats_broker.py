@@ -20,7 +20,10 @@ DEADLINE = 20
 
 @dataclass(slots=True)
 class Server:
-    """A server that is running, or was killed. ``options`` are lines of its configuration."""
+    """A server that is running, or was killed.
+
+    ``options`` are lines of its configuration, the first of which is about JetStream's storage.
+    """
 
     folder: Path
     port: int
@@ -58,10 +61,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def nats_broker(*options: str, credentials: str = "") -> Iterator[Server]:
-    """Start a server with more lines of configuration; stop it in the end and forget its data."""
+def nats_broker(*more: str, credentials: str = "", most: str = "") -> Iterator[Server]:
+    """Start a server with more lines of configuration; stop it in the end and forget its data.
+
+    ``most``: how much JetStream may store, such as ``1MB``.
+    """
     with tempfile.TemporaryDirectory(prefix="purista-nats-") as name:
         folder, port = Path(name), free_port()
+        limit = f", max_file: {most}" if most else ""
+        options = [f'jetstream {{ store_dir: "{folder}/data"{limit} }}', *more]
         server = Server(folder, port, options, _started(folder, port, options), credentials)
         try:
             yield server
@@ -77,7 +85,7 @@ def free_port() -> int:
 
 
 def _started(folder: Path, port: int, options: Sequence[str]) -> subprocess.Popen[bytes]:
-    lines = [f"listen: {HOST}:{port}", f'jetstream {{ store_dir: "{folder}/data" }}', *options]
+    lines = [f"listen: {HOST}:{port}", *options]
     (folder / "server.conf").write_text("\n".join(lines))
     with (folder / "log").open("ab") as log:
         command = [BINARY, "-c", folder / "server.conf"]

@@ -39,7 +39,7 @@ class RobfigCase:
 
 
 def fires(
-    cases: Iterable[RobfigCase], *, case_limit: timedelta = timedelta(seconds=2)
+    cases: Iterable[RobfigCase], *, case_limit: timedelta = timedelta(seconds=30)
 ) -> dict[str, list[datetime] | str]:
     """Return for each case's id the instants, in UTC, or the engine's error.
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from purista.audit.evidence import slices
+from purista.audit.evidence import is_manual, rows, slices
 from purista.audit.finding import ScheduleAudit
 from purista.audit.judge import Judge
 from purista.contract import Schedule
-from purista.ledgers import Contracts, History, KnownContract
+from purista.ledgers import Contracts, History, KnownContract, Verdict
 from purista.ledgers.book import RETENTION, before
 
 LENGTH: Final = timedelta(days=1)
@@ -34,12 +34,15 @@ async def audit(
     """Compare a schedule's nominal times with the ledger.
 
     Without ``since`` the window is ``length`` long and begins no earlier than the ledger knows the
-    schedule; one that is given is taken as it is. It never goes beyond ``now``. ``retention`` is the
+    schedule, or the first nominal time of which a scheduler told it; one that is given is taken as it
+    is. It never goes beyond ``now``. ``retention`` is the
     ledger's. Whatever the ledger holds of the window is read, in pages. Raises ``LedgerError``.
     """
     known = await ledger.contract(schedule.id) if isinstance(ledger, Contracts) else None
     end = now if until is None else min(until, now)
-    start = _start(end, length, known) if since is None else min(since, end)
+    start = before(end, length) if since is None else min(since, end)
+    if since is None and known is not None and start < known.known_since:
+        start = await _first(schedule, ledger, start, min(known.known_since, end))
     remembered = before(now, max(retention, schedule.dedupe_window))
     judge = Judge(schedule, now=now, remembered=remembered, most=most)
     await _judge(judge, ledger, start, end, now)
@@ -72,9 +75,18 @@ async def _judge(
     judge.close()
 
 
-def _start(end: datetime, length: timedelta, known: KnownContract | None) -> datetime:
-    start = before(end, length)
-    return start if known is None else min(max(start, known.known_since), end)
+async def _first(
+    schedule: Schedule, ledger: History, start: datetime, known_since: datetime
+) -> datetime:
+    """Return the first nominal time since ``start`` of which a scheduler told, or ``known_since``.
+
+    An ingress that begins with a trigger knows its schedule only from then on, which is later.
+    """
+    first = known_since
+    async for record in rows(ledger.records, schedule.id, start, known_since):
+        if record.verdict is not Verdict.UNEXPECTED and not is_manual(record):
+            first = min(first, record.nominal_time)
+    return first
 
 
 def _notes(

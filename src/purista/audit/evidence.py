@@ -108,9 +108,9 @@ async def slices(
         times = list(islice(expected, TIMES))
         last = times[-1] + INSTANT if len(times) == TIMES else end
         found: dict[datetime, Evidence] = {}
-        async for record in _rows(ledger.records, schedule.id, start, last):
+        async for record in rows(ledger.records, schedule.id, start, last):
             found.setdefault(record.nominal_time, Evidence()).add(record)
-        async for run in _rows(ledger.runs, schedule.id, start, last):
+        async for run in rows(ledger.runs, schedule.id, start, last):
             found.setdefault(run.nominal_time, Evidence()).runs.append(run)
         yield Slice(times, found)
         start = last
@@ -125,7 +125,7 @@ class _Read(Protocol[T]):
     ) -> Awaitable[Sequence[T]]: ...
 
 
-async def _rows(
+async def rows(
     read: _Read[T], schedule_id: str, start: datetime, end: datetime
 ) -> AsyncIterator[T]:
     """Yield all rows of a window; where one reading does not hold them, its halves are read."""

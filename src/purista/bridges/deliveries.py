@@ -159,9 +159,7 @@ class Deliveries:
             self._handling.discard(task)
             if task in self._lost:
                 return
-            if (
-                not task.cancelling()
-            ):  # nobody cut it off: something that it waited for was cancelled
+            if not task.cancelling():  # something that it waited for was cancelled
                 await self._failed(delivery, error)
                 return
             await delivery.give_back()

@@ -8,6 +8,7 @@ its body. What belongs to a run are extension attributes.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from urllib.parse import quote, unquote
 from purista.bridges.port import ErrorReply, Reply
 from purista.cloudevent import SPECVERSION
 from purista.errors import BridgeError
-from purista.jsonvalue import NotJsonError, read_document
+from purista.jsonvalue import NotJsonError, read_document, read_strictly
 from purista.message import Message, RunInfo
 
 SOURCE: Final = "purista"
@@ -82,20 +83,41 @@ def headers_of(message: Message, *, prefix: str = "ce-") -> dict[str, str]:
 def message_of(name: str, headers: Mapping[str, str], body: bytes, *, fallback_id: str) -> Message:
     """Return the message that came under ``name``, whoever sent it.
 
-    The event of this name, in either mode, is taken apart. Any other - a trigger that waits in a queue -
+    The event of this name, in either mode, is taken apart; in structured mode it may come without a
+    word about that, as over MQTT 3.1.1, which has no headers. Any other - a trigger that waits in a queue -
     stays as it is, with its attributes in the headers: whoever wants it reads it. What is no event at
     all is a message with the ``fallback_id``, which has to be the same when it is delivered again.
 
-    Raises ``BridgeError`` for what has the form of a message of a run and is none.
+    Raises ``BridgeError``, and nothing else, for what has the form of such a message and is none.
     """
+    try:
+        message = _read(name, headers, body, fallback_id)
+        _refuse_no_text(message)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BridgeError(
+            f"message '{name}': its headers or attributes cannot be read ({type(error).__name__}); "
+            "send a CloudEvent in UTF-8"
+        ) from None
+    return message
+
+
+def why_unread(error: Exception) -> str:
+    """Return why a message could not be read, without a word of what it holds."""
+    if isinstance(error, BridgeError):
+        return str(error)
+    return f"it cannot be read ({type(error).__name__}); the log has the details"
+
+
+def _read(name: str, headers: Mapping[str, str], body: bytes, fallback_id: str) -> Message:
     attributes = {_bare(key): _decoded(value) for key, value in headers.items() if _bare(key)}
     others = {key: value for key, value in headers.items() if not _bare(key)}
     kind = next((v for k, v in headers.items() if k.lower() == CONTENT_TYPE), "")
-    if kind.lower().startswith(STRUCTURED):
+    own_id = others.get(_ID)
+    is_bare = own_id is None and not (kind or attributes)
+    if kind.lower().startswith(STRUCTURED) or is_bare:
         event = _structured(name, body)
         if event is not None:
             attributes, body = event
-    own_id = others.get(_ID)
     run = _run(name, attributes)
     if attributes.get("type") == name and attributes.get("id"):
         rest = {f"ce-{key}": value for key, value in attributes.items() if key not in _TAKEN}
@@ -107,7 +129,7 @@ def message_of(name: str, headers: Mapping[str, str], body: bytes, *, fallback_i
         message_id = str(attributes.get("id") or fallback_id)
         if kind:
             rest[CONTENT_TYPE] = kind
-    if own_id is not None:
+    if own_id:
         message_id = _decoded(own_id)
     found = {**_unkept(others), **rest}
     known = found or (None if _KEPT not in others else {})
@@ -125,7 +147,7 @@ def reply_body(reply: Reply) -> bytes:
     if reply.error is None:
         return reply.body
     error = {"code": reply.error.code, "message": reply.error.message, "data": reply.error.data}
-    return json.dumps(error, ensure_ascii=False).encode()
+    return _json(error)
 
 
 def reply_of(headers: Mapping[str, str], body: bytes) -> Reply:
@@ -163,8 +185,18 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
 def _unkept(headers: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in headers.items() if name.lower() not in _OWN}
     if _KEPT in headers:
-        found |= json.loads(_decoded(headers[_KEPT]))
+        kept = read_strictly(_decoded(headers[_KEPT]))
+        if not isinstance(kept, dict):
+            raise TypeError
+        found |= kept
     return found
+
+
+def _refuse_no_text(message: Message) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for an id or headers that are no texts in UTF-8."""
+    run = () if message.run is None else (message.run[:2], message.run.timezone)
+    for texts in (message.id, *run, *(message.headers or {}).items()):
+        "".join(texts).encode()
 
 
 def _bare(name: str) -> str:
@@ -214,8 +246,27 @@ def _structured(name: str, body: bytes) -> tuple[dict[str, Any], bytes] | None:
         event = read_document(body)
     except NotJsonError:
         return None
-    if not isinstance(event, dict) or event.get("type") != name:
+    if not isinstance(event, dict) or event.get("type") != name or "specversion" not in event:
         return None
-    data = event.pop("data", None)
+    data, binary = event.pop("data", None), event.pop("data_base64", None)
     attributes = {key: str(value) for key, value in event.items() if value is not None}
-    return attributes, json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    if binary is None:
+        return attributes, _json(data, separators=(",", ":"))
+    if data is not None:
+        raise BridgeError(f"message '{name}': it has both data and data_base64; send one of them")
+    return attributes, _bytes_of(name, binary)
+
+
+def _bytes_of(name: str, text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError):
+        raise BridgeError(
+            f"message '{name}': its data_base64 cannot be read; send Base64 (RFC 4648)"
+        ) from None
+
+
+def _json(value: Any, *, separators: tuple[str, str] | None = None) -> bytes:
+    """Return JSON, in which half of a surrogate pair is escaped, as no UTF-8 can say it."""
+    text = json.dumps(value, ensure_ascii=False, separators=separators)
+    return text.encode("utf-8", "backslashreplace")

@@ -71,6 +71,8 @@ class MemoryEventBridge:
         self._at_work: dict[asyncio.Task[None], object] = {}
         self._closing = False
         self._closed = False
+        self.buried = 0
+        """How many times an event became a dead letter."""
 
     @property
     def capabilities(self) -> EventBridgeCapabilities:
@@ -152,6 +154,11 @@ class MemoryEventBridge:
         """Delete dead letters (one, or all); return how many."""
         return len(self._graveyard.remove(event, subscriber, message_id))
 
+    @property
+    def left(self) -> int:
+        """How many deliveries are at work or wait to be tried again."""
+        return len(self._left(None)) + len(self._retries)
+
     async def drained(self) -> None:
         """Return once every event is handled and every command answered, with all that they sent on.
 
@@ -193,6 +200,7 @@ class MemoryEventBridge:
 
     def bury(self, subscriber: Subscriber, message: Message, attempts: int, reason: str) -> None:
         """Keep a dead letter."""
+        self.buried += 1
         event, name = subscriber.event, subscriber.name
         now = self._clock.now().astimezone(UTC)
         self._graveyard.add(DeadEvent(event, name, message, attempts, reason, now))

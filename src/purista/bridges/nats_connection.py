@@ -9,8 +9,10 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from purista.bridges.port import Health
 from purista.errors import BridgeClosedError, BridgeError, MissingExtraError
@@ -20,7 +22,6 @@ try:
     from nats.aio.msg import Msg
     from nats.errors import (
         ConnectionClosedError,
-        MaxPayloadError,
         NoRespondersError,
         OutboundBufferLimitError,
     )
@@ -40,8 +41,14 @@ ATTEMPT_TIME: Final = 2.0
 CONNECT_TIME: Final = 3.0
 """Seconds that connecting may take; nats-py itself would go on for ever."""
 
+FIRST_WORD: Final = 5.0
+"""Seconds that a server may take for its first word."""
+
 PING_INTERVAL: Final = 5
 """Seconds between two signs of life; a server that owes two is given up."""
+
+ENDLESS: Final = 10**6
+"""Seconds that stand for no limit, where nats-py wants one."""
 
 Headers = Mapping[str, str]
 Listener = Callable[[Client], Awaitable[None]]
@@ -59,8 +66,8 @@ class NatsConnection:
     """One client, made when it is first needed; it looks for its server for ever.
 
     ``url``: ``nats://[user:password@|token@]host[:port]``, several separated by commas, ``tls://``;
-    ``?credentials=FILE`` for a file of user credentials. ``timeout`` bounds every call. No message
-    tells a password.
+    ``?credentials=FILE`` for a file of user credentials, ``?nkey=FILE`` for one of a user's seed.
+    ``timeout`` bounds every call. No message tells a password. Raises ``BridgeError``.
     """
 
     def __init__(self, url: str, *, name: str, timeout: timedelta) -> None:
@@ -73,6 +80,8 @@ class NatsConnection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._health = Health("idle", _now())
         self._pauses = 0
+        self._ping: asyncio.Task[float | None] | None = None
+        self._pinged: Client | None = None
         self._fatal: BridgeError | None = None
         self._closed = False
 
@@ -104,8 +113,9 @@ class NatsConnection:
         failures = 0
         while True:
             try:
-                client = await self._connected()
-                await client.flush(timeout=5)
+                await self._connected()
+                if await self.pinged(FIRST_WORD) is None:
+                    raise TimeoutError
                 return
             except (BridgeError, NatsError, OSError, TimeoutError) as error:
                 if self._fatal is not None or isinstance(error, BridgeClosedError):
@@ -142,6 +152,20 @@ class NatsConnection:
             failures += 1
             await asyncio.sleep(min(_pause(failures), 0.2))
 
+    async def pinged(self, seconds: float) -> float | None:
+        """Ping the server; return when the ping that it answered was sent, in the loop's time.
+
+        None when there was no answer within ``seconds``. Calls at the same time share a ping.
+        """
+        client = self._client
+        if client is None or not client.is_connected:
+            return None
+        if self._ping is None or self._ping.done() or self._pinged is not client:
+            self._pinged = client
+            self._ping = asyncio.create_task(_pinged(client), name="purista nats ping")
+        done, _ = await asyncio.wait([self._ping], timeout=seconds)
+        return next(iter(done)).result() if done and not self._ping.cancelled() else None
+
     async def ask(
         self, subject: str, body: bytes = b"", headers: Headers | None = None, *, seconds: float
     ) -> Msg:
@@ -150,13 +174,19 @@ class NatsConnection:
         Raises what nats-py raises for nobody answering or an answer that is late, else ``BridgeError``.
         """
         client = await self.client()
+        self.refuse_if_too_large(client, body, headers)
         try:
-            given = None if headers is None else dict(headers)
+            given = dict(headers) if headers else None
             return await client.request(subject, body, timeout=seconds, headers=given)
-        except MaxPayloadError:
-            raise self._too_large(client, body) from None
         except (ConnectionClosedError, OutboundBufferLimitError):
             raise self.refusal("the connection was lost") from None
+
+    async def confirmed(
+        self, subject: str, body: bytes, headers: Headers, *, seconds: float
+    ) -> dict[str, Any]:
+        """Publish to a stream once and return its confirmation. Raises as ``ask``, and ``ApiError``."""
+        answer = await self.ask(subject, body, headers, seconds=seconds)
+        return self._checked(json.loads(answer.data))
 
     async def published(
         self,
@@ -165,21 +195,22 @@ class NatsConnection:
         headers: Headers,
         *,
         missing: Callable[[], Awaitable[None]],
+        reserve: int = 0,
     ) -> dict[str, Any]:
         """Publish to a stream and return its confirmation; try again until the time is over.
 
         A header ``Nats-Msg-Id`` lets the server keep one of those that it got twice. ``missing`` is
-        called when no stream takes the subject. Raises ``ApiError`` for what it refuses.
+        called when no stream takes the subject. ``reserve``: bytes that the server has to take besides,
+        for what the message becomes later. Raises ``ApiError`` for what it refuses.
         """
+        self.refuse_if_too_large(await self.client(), body, headers, reserve=reserve)
         now = asyncio.get_running_loop().time
         end, failures = now() + self._timeout, 0
         while True:
             left = end - now()
             try:
-                answer = await self.ask(
-                    subject, body, headers, seconds=max(min(left, ATTEMPT_TIME), 0.05)
-                )
-                return self._checked(json.loads(answer.data))
+                seconds = max(min(left, ATTEMPT_TIME), 0.05)
+                return await self.confirmed(subject, body, headers, seconds=seconds)
             except NoRespondersError:
                 await missing()
                 reason = "no stream takes it"
@@ -222,6 +253,27 @@ class NatsConnection:
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             await client.close()
+        self._drop_ping()
+
+    def _drop_ping(self) -> None:
+        """Forget a ping that the connection before this one was to answer."""
+        if self._ping is not None:
+            self._ping.cancel()
+            self._ping = None
+
+    def refuse_if_too_large(
+        self, client: Client, body: bytes, headers: Headers | None, *, reserve: int = 0
+    ) -> None:
+        """Raise ``BridgeError`` for what would make the server cut the connection.
+
+        The server counts headers, nats-py does not.
+        """
+        beside = size_of(headers) + reserve
+        if len(body) + beside > client.max_payload:
+            raise self.refusal(
+                f"a body of {len(body)} bytes and {beside} for headers are more than the server takes "
+                f"({client.max_payload}); raise its max_payload, or send a reference"
+            )
 
     def refusal(self, text: str) -> BridgeError:
         """Return an error that names the server."""
@@ -239,12 +291,6 @@ class NatsConnection:
             text = f"NATS at {self._place}: {error.get('description', 'refused')}"
             raise ApiError(text, int(error.get("err_code", 0)))
         return answer
-
-    def _too_large(self, client: Client, body: bytes) -> BridgeError:
-        return self.refusal(
-            f"a body of {len(body)} bytes is more than the server takes ({client.max_payload} with "
-            "headers); raise its max_payload, or send a reference"
-        )
 
     async def _connected(self) -> Client:
         """Return the client, connected or coming back; make it where there is none."""
@@ -276,7 +322,11 @@ class NatsConnection:
                     reconnect_to_server_handler=self._next_server,
                 )
         except (NatsError, OSError, TimeoutError, ssl.SSLError) as error:
+            await _discard(client)
             raise self._unreached(error) from None
+        except Exception as error:
+            await _discard(client)
+            raise self._unused(error) from None
         client.options["allow_reconnect"] = True
         self._client = client
         self._up()
@@ -287,10 +337,24 @@ class NatsConnection:
         text = str(error).lower()
         if "authorization" in text or "authentication" in text or "nkey" in text:
             self._fatal = self.refusal("it refuses the user; check the address' credentials")
-            self._down("refused")
+            self._refused("it refuses the user")
             return self._fatal
-        self._down("away")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            self._fatal = self.refusal(
+                f"its certificate is not trusted ({error.verify_message}); name the file of its authority "
+                "in the environment variable SSL_CERT_FILE"
+            )
+            self._refused("its certificate is not trusted")
+            return self._fatal
+        self._down("the server is away")
         return self.refusal("the server is away")
+
+    def _unused(self, error: Exception) -> BridgeError:
+        """Return that nobody could be asked, as with a seed that is none."""
+        kind = type(error).__name__
+        self._fatal = self.refusal(f"it cannot be asked ({kind}); check the address' credentials")
+        self._refused(f"it cannot be asked ({kind})")
+        return self._fatal
 
     def _next_server(self, servers: list[Server], _: dict[str, Any]) -> tuple[Server | None, float]:
         """Return the server to try next, and how many seconds to wait before that."""
@@ -302,11 +366,13 @@ class NatsConnection:
         logger.debug("NATS at %s: %s", self._place, type(error).__name__)
 
     async def _lost(self) -> None:
-        if not self._closed:
+        """The client lost its connection; one that did not get through yet had none."""
+        if not self._closed and self._client is not None:
             self._down("the connection was lost")
 
     async def _back(self) -> None:
         self._up()
+        self._drop_ping()
         client = self._client
         if client is not None:
             task = asyncio.create_task(self._tell(client))
@@ -348,14 +414,55 @@ class NatsConnection:
             logger.warning("NATS at %s: it is back after %.1f seconds", self._place, away)
         self._health = Health("up", _now())
 
+    def _refused(self, reason: str) -> None:
+        """It is there and takes nobody; whoever asked for the first connection is told by an error."""
+        if self._health.state == "up":
+            self._down(reason)
+        else:
+            since = self._health.since if self._health.state == "down" else _now()
+            self._health = Health("down", since, f"NATS at {self._place}: {reason}")
+
     def _down(self, reason: str) -> None:
         if self._health.state != "down":
             logger.warning("NATS at %s: %s; it is looked for", self._place, reason)
             self._health = Health("down", _now(), f"NATS at {self._place}: {reason}")
 
 
+def size_of(headers: Headers | None) -> int:
+    """Return the bytes of headers as they are sent.
+
+    >>> size_of({"a": "1"})
+    18
+    """
+    if not headers:
+        return 0
+    lines = (len(key.encode()) + len(value.encode()) + 4 for key, value in headers.items())
+    return _AROUND + sum(lines)
+
+
+_AROUND: Final = len(b"NATS/1.0\r\n\r\n")
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _discard(client: Client) -> None:
+    """Close what a client that did not get through left open."""
+    try:
+        await asyncio.wait_for(client.close(), CONNECT_TIME)
+    except (NatsError, OSError, TimeoutError):
+        logger.debug("a connection that did not get through was not closed")
+
+
+async def _pinged(client: Client) -> float | None:
+    """Ping, and wait as long as it takes: nats-py breaks when an answer comes that is not awaited."""
+    began = asyncio.get_running_loop().time()
+    try:
+        await client.flush(timeout=ENDLESS)
+    except (NatsError, TimeoutError, OSError):
+        return None
+    return began
 
 
 def _pause(failures: int) -> float:
@@ -366,29 +473,100 @@ def _pause(failures: int) -> float:
 def _options(url: str) -> tuple[dict[str, Any], str]:
     """Return what nats-py takes, and the servers as they may be shown."""
     try:
-        first, *others = url.split(",")
-        parts = [urlsplit(each if "://" in each else f"nats://{each}") for each in (first, *others)]
-        places = [f"{each.hostname}:{each.port or 4222}" for each in parts]
-        if not all(each.hostname for each in parts):
-            raise ValueError
+        parts = _parts(url)
+        places = [_place(each) for each in parts]
+        query = _query(parts[-1].query)
+        user, password = parts[0].username, parts[0].password
     except ValueError:
         raise BridgeError(
             "NATS: its address cannot be read; write nats://user:password@host:4222, "
             "percent-encoded where it is odd"
         ) from None
+    _refuse_unknown(query)
     scheme = parts[0].scheme
     options: dict[str, Any] = {"servers": [f"{scheme}://{place}" for place in places]}
-    user, password = parts[0].username, parts[0].password
     if user and password is not None:
         options |= {"user": unquote(user), "password": unquote(password)}
     elif user:
         options["token"] = unquote(user)
-    credentials = parse_qs(parts[-1].query).get("credentials")
-    if credentials:
-        options["user_credentials"] = credentials[0]
+    if "credentials" in query:
+        options["user_credentials"] = _credentials(query["credentials"][-1])
+    if "nkey" in query:
+        options["nkeys_seed"] = _nkey(query["nkey"][-1])
     if scheme == "tls":
         options["tls"] = ssl.create_default_context()
     return options, ",".join(places)
+
+
+def _parts(url: str) -> list[SplitResult]:
+    """Return the servers of an address; all have the scheme of the first. Raises ``ValueError``."""
+    first, *others = url.split(",")
+    scheme = first.split("://")[0] if "://" in first else "nats"
+    parts = [urlsplit(each if "://" in each else f"{scheme}://{each}") for each in (first, *others)]
+    for each in parts:
+        is_odd = each.scheme != parts[0].scheme or each.path not in ("", "/") or each.fragment
+        if is_odd or (each.query and each is not parts[-1]):
+            raise ValueError
+    return parts
+
+
+def _query(text: str) -> dict[str, list[str]]:
+    return parse_qs(text, keep_blank_values=True, strict_parsing=True) if text else {}
+
+
+def _place(part: SplitResult) -> str:
+    if not part.hostname:
+        raise ValueError
+    host = f"[{part.hostname}]" if ":" in part.hostname else part.hostname
+    return f"{host}:{part.port or 4222}"
+
+
+def _refuse_unknown(query: Mapping[str, Any]) -> None:
+    if set(query) - {"credentials", "nkey"}:
+        raise BridgeError(
+            "NATS: its address has an option that is none; the only one is credentials=FILE, or nkey=FILE; "
+            "tls:// instead of nats:// asks for TLS"
+        )
+
+
+def _credentials(path: str) -> str:
+    """Return the path of a file of user credentials that can be used. Raises ``BridgeError``."""
+    place = f"NATS: the credentials in '{path}'"
+    try:
+        text = Path(path).read_text()
+    except (OSError, ValueError) as error:
+        raise BridgeError(
+            f"{place} cannot be read ({type(error).__name__}); name a file in ?credentials=FILE"
+        ) from None
+    if not all(f"BEGIN {part}-" in text for part in ("NATS USER JWT", "USER NKEY SEED")):
+        raise BridgeError(
+            f"{place} are none; name the file that 'nsc generate creds' makes, with a JWT and a seed"
+        )
+    if find_spec("nkeys") is None:
+        raise MissingExtraError("a file of credentials for NATS", "nats")
+    return path
+
+
+def _nkey(path: str) -> str:
+    """Return the path of a file with a user's seed that can be used. Raises ``BridgeError``."""
+    place = f"NATS: the nkey in '{path}'"
+    try:
+        seed = bytearray(Path(path).read_bytes().strip())
+    except OSError as error:
+        raise BridgeError(
+            f"{place} cannot be read ({type(error).__name__}); name a file in ?nkey=FILE"
+        ) from None
+    if find_spec("nkeys") is None:
+        raise MissingExtraError("an nkey for NATS", "nats")
+    from nkeys import NkeysError, from_seed  # type: ignore[import-untyped]
+
+    try:
+        from_seed(seed).wipe()
+    except (NkeysError, ValueError, IndexError):
+        raise BridgeError(
+            f"{place} is none; name the file of a seed, as 'nk -gen user' makes"
+        ) from None
+    return path
 
 
 __all__ = ["ApiError", "Client", "Msg", "NatsConnection", "NatsError", "NoRespondersError"]

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import base64
+import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from purista.bridges import nats_names as names
 from purista.bridges.envelope import headers_of
-from purista.bridges.nats_connection import ApiError, NatsConnection
+from purista.bridges.nats_connection import ApiError, Client, NatsConnection, size_of
 from purista.bridges.nats_streams import NOT_FOUND, Streams, message_headers, stored_message
 from purista.bridges.port import DeadEvent
+from purista.errors import BridgeError
 from purista.message import Message
 
-ATTEMPTS = "purista-attempts"
-REASON = "purista-reason"
+ATTEMPTS: Final = "purista-attempts"
+REASON: Final = "purista-reason"
+
+LONGEST_REASON: Final = 1000
+
+RESERVE: Final = 2000
+"""Bytes that an event or a job leaves free, for its dead letter, and for what a queue notes beside a job."""
+
+_OWN_HEADERS: Final = frozenset(
+    {ATTEMPTS, "nats-msg-id", "content-type", "purista-id", "purista-max-attempts"}
+)
+_CORE: Final = re.compile(r"ce-(specversion|type|source|id|purista\w+)\Z")
+
+
+logger = logging.getLogger("purista.bridges")
 
 
 class Stored(NamedTuple):
@@ -55,7 +71,7 @@ class NatsDeadEvents:
         await self._connection.published(
             self._subject(event, subscriber),
             message.body,
-            headers,
+            fitting(headers, message.body, await self._connection.client()),
             missing=self._streams.ensure,
         )
 
@@ -78,9 +94,9 @@ class NatsDeadEvents:
             if message_id in (None, letter.message.id):
                 headers = message_headers(letter.message)
                 headers["Nats-Msg-Id"] = f"redriven-{self._streams.dead}-{sequence}"
-                await self._connection.published(
-                    subject, letter.message.body, headers, missing=self._streams.ensure
-                )
+                body = letter.message.body
+                fit = fitting(headers, body, await self._connection.client())
+                await self._connection.published(subject, body, fit, missing=self._streams.ensure)
                 count += await self._delete(sequence)
         return count
 
@@ -98,7 +114,7 @@ class NatsDeadEvents:
         subject = self._subject(event, subscriber)
         async for stored in each_stored(self._connection, self._streams.dead, subject):
             others = {k: v for k, v in stored.headers.items() if k not in (ATTEMPTS, REASON)}
-            message = stored_message(event, others, stored.body, fallback_id=str(stored.sequence))
+            message = _message(event, others, stored)
             yield (
                 stored.sequence,
                 DeadEvent(
@@ -118,6 +134,14 @@ class NatsDeadEvents:
         return f"{self._prefix}.dead-events.{names.short(event, subscriber)}"
 
 
+def _message(event: str, headers: Mapping[str, str], stored: Stored) -> Message:
+    """Return the event of a dead letter, whatever it is."""
+    try:
+        return stored_message(event, headers, stored.body, fallback_id=str(stored.sequence))
+    except BridgeError:
+        return Message(event, stored.body, str(stored.sequence), None, {"purista-unread": "true"})
+
+
 def redriven_subject(prefix: str, event: str, subscriber: str) -> str:
     """Return where the redriven events of one subscriber go."""
     return f"{prefix}.redriven.{names.short(event, subscriber)}"
@@ -126,24 +150,55 @@ def redriven_subject(prefix: str, event: str, subscriber: str) -> str:
 def one_line(text: str) -> str:
     """Return a reason as a header takes it: printable ASCII on one line, the rest escaped."""
     line = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
-    return line[:1000] or "unknown"
+    return line[:LONGEST_REASON] or "unknown"
+
+
+def fitting(headers: Mapping[str, str], body: bytes, client: Client) -> Mapping[str, str]:
+    """Return the headers of a dead letter, or of what it becomes, as far as the server takes them with its body.
+
+    The reason goes first, then what its sender gave it, at last all of them: the body is kept.
+    """
+    room = client.max_payload - len(body)
+    if size_of(headers) <= room:
+        return headers
+    logger.warning("NATS: a dead letter of %d bytes loses a part of its headers", len(body))
+    left = room - size_of({**headers, REASON: ""})
+    if left > 0:
+        return {**headers, REASON: headers[REASON][:left]}
+    core = {key: value for key, value in headers.items() if _is_core(key.lower())}
+    return core if size_of(core) <= room else {}
+
+
+def _is_core(name: str) -> bool:
+    return name in _OWN_HEADERS or _CORE.match(name) is not None
 
 
 async def each_stored(
     connection: NatsConnection, stream: str, subject: str
 ) -> AsyncIterator[Stored]:
-    """Yield the messages of a subject, oldest first, each as it is read."""
+    """Yield the messages of a subject that were there when it began, oldest first, each as it is read."""
+    last = await _found(connection, stream, {"last_by_subj": subject})
     sequence = 1
-    while True:
-        wanted = {"seq": sequence, "next_by_subj": subject}
-        try:
-            found = (await connection.api(f"STREAM.MSG.GET.{stream}", wanted))["message"]
-        except ApiError as error:
-            if error.code in NOT_FOUND:
-                return
-            raise
-        yield _stored(found)
+    while last is not None and sequence <= last["seq"]:
+        found = await _found(connection, stream, {"seq": sequence, "next_by_subj": subject})
+        if found is None:
+            return
+        if found["seq"] <= last["seq"]:
+            yield _stored(found)
         sequence = found["seq"] + 1
+
+
+async def _found(
+    connection: NatsConnection, stream: str, wanted: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    try:
+        answer = await connection.api(f"STREAM.MSG.GET.{stream}", wanted)
+    except ApiError as error:
+        if error.code in NOT_FOUND:
+            return None
+        raise
+    message: dict[str, Any] = answer["message"]
+    return message
 
 
 async def delete_stored(connection: NatsConnection, stream: str, sequence: int) -> int:

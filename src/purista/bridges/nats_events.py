@@ -24,7 +24,7 @@ from purista.bridges.nats_connection import (
     NatsError,
     NoRespondersError,
 )
-from purista.bridges.nats_deadletters import NatsDeadEvents
+from purista.bridges.nats_deadletters import RESERVE, NatsDeadEvents
 from purista.bridges.nats_streams import Streams, message_headers
 from purista.bridges.nats_subscription import NatsSubscription
 from purista.bridges.port import (
@@ -69,7 +69,7 @@ class NatsEventBridge:
 
     ``url``: see ``NatsConnection``; the server runs with JetStream (2.12 or later). ``prefix`` begins
     the names of streams and subjects, so that deployments can share a server. ``timeout`` bounds a
-    call. ``keep``: so long events wait for a subscriber that is away, and dead letters for a person;
+    call. ``keep``: so long events wait for a subscriber that is away; dead letters wait until somebody acts.
     ``replicas``: in a cluster, on how many servers. Both are for streams that are not there yet: one that is
     stays as it is. For one event loop.
 
@@ -97,6 +97,9 @@ class NatsEventBridge:
         self._requests: set[asyncio.Task[Reply]] = set()
         self._closing = False
 
+    def __repr__(self) -> str:
+        return f"NatsEventBridge({str(self._connection)!r})"
+
     @property
     def capabilities(self) -> EventBridgeCapabilities:
         """What this bridge really does; a server's ``max_payload`` can allow larger bodies."""
@@ -121,6 +124,7 @@ class NatsEventBridge:
             message.body,
             message_headers(message),
             missing=self._streams.ensure,
+            reserve=RESERVE,
         )
 
     async def subscribe(
@@ -158,6 +162,7 @@ class NatsEventBridge:
         """Send a command; what is returned can be awaited for the reply, more than once."""
         self._refuse_if_closing(f"command '{message.name}'")
         client = await self._connection.client()
+        self._connection.refuse_if_too_large(client, message.body, headers_of(message))
         task = asyncio.create_task(self._asked(client, message, timeout))
         self._requests.add(task)
         task.add_done_callback(self._request_done)
@@ -326,14 +331,29 @@ class _Responding:
             reply = Reply(error=ErrorReply("unhandled", "internal", text))
         client = self._client
         if client is not None and request.reply:
+            body, headers = self._fitting(client, reply)
             try:
-                await client.publish(request.reply, reply_body(reply), headers=reply_headers(reply))
+                await client.publish(request.reply, body, headers=headers)
             except NatsError as error:
                 logger.warning(
                     "command %s: its answer could not be sent (%s)",
                     self.command,
                     type(error).__name__,
                 )
+
+    def _fitting(self, client: Client, reply: Reply) -> tuple[bytes, dict[str, str]]:
+        """Return body and headers of a reply; of one that is too large, those of an error."""
+        body, headers = reply_body(reply), reply_headers(reply)
+        try:
+            self._connection.refuse_if_too_large(client, body, headers)
+        except BridgeError as error:
+            logger.error("command %s: its answer cannot be sent: %s", self.command, error)
+            text = (
+                f"command '{self.command}': its answer of {len(body)} bytes is too large to be sent"
+            )
+            reply = Reply(error=ErrorReply("unhandled", "too_large", text))
+            body, headers = reply_body(reply), reply_headers(reply)
+        return body, headers
 
 
 def _unknown(command: str, known: Sequence[str]) -> ErrorReply:

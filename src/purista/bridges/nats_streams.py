@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from purista.bridges.envelope import headers_of, message_of
 from purista.bridges.nats_connection import ApiError, NatsConnection
+from purista.errors import BridgeError
 from purista.message import Message
+
+logger = logging.getLogger("purista.bridges")
 
 NAME_IN_USE = 10058
 """JetStream's number for a stream that is there with another configuration."""
@@ -22,7 +26,10 @@ _OURS = "nats-"
 
 
 class Streams:
-    """Makes the streams where they are not there; those that are stay as they are."""
+    """Makes the streams where they are not there; those that are stay as they are.
+
+    Events wait for ``keep``, their dead letters until somebody acts.
+    """
 
     def __init__(
         self, connection: NatsConnection, prefix: str, *, keep: timedelta, replicas: int
@@ -32,18 +39,22 @@ class Streams:
         self._connection = connection
         self._made = False
         self._lock = asyncio.Lock()
+        self._keep = nanoseconds(keep)
         common = {
             "storage": "file",
-            "max_age": nanoseconds(keep),
             "num_replicas": replicas,
             "allow_direct": True,
             "metadata": {"managed-by": "purista"},
         }
         events = [f"{prefix}.events.>", f"{prefix}.redriven.>"]
-        self._configurations: list[dict[str, Any]] = [
-            {"name": self.events, "subjects": events, "retention": "interest", **common},
-            {"name": self.dead, "subjects": [f"{prefix}.dead-events.>"], **common},
-        ]
+        self._event_stream = {
+            "name": self.events,
+            "subjects": events,
+            "retention": "interest",
+            "max_age": self._keep,
+            **common,
+        }
+        self._dead_stream = {"name": self.dead, "subjects": [f"{prefix}.dead-events.>"], **common}
 
     async def ensured(self) -> None:
         """Make them, once."""
@@ -53,16 +64,35 @@ class Streams:
     async def ensure(self) -> None:
         """Make them; several processes may do so at once. Raises ``BridgeError``."""
         async with self._lock:
-            for configuration in self._configurations:
-                await make_stream(self._connection, configuration)
+            await make_stream(self._connection, self._event_stream)
+            await self._keep_letters(await make_stream(self._connection, self._dead_stream))
             self._made = True
 
+    async def _keep_letters(self, config: Mapping[str, Any]) -> None:
+        """Let dead letters stay in a stream of an earlier version, which deleted them after ``keep``.
 
-async def make_stream(connection: NatsConnection, configuration: Mapping[str, Any]) -> None:
-    """Make a stream unless there is one of its name. Raises ``BridgeError``."""
+        Any other limit is that of a person.
+        """
+        if not self._keep or config.get("max_age") != self._keep:
+            return
+        try:
+            await self._connection.api(f"STREAM.UPDATE.{self.dead}", {**config, "max_age": 0})
+        except BridgeError as error:
+            logger.warning(
+                "stream '%s' deletes dead letters after a while, as an earlier version made it: set its "
+                "max_age to 0 (%s)",
+                self.dead,
+                error,
+            )
+
+
+async def make_stream(
+    connection: NatsConnection, configuration: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make a stream unless there is one of its name; return how it is. Raises ``BridgeError``."""
     name = configuration["name"]
     try:
-        await connection.api(f"STREAM.CREATE.{name}", configuration)
+        found = await connection.api(f"STREAM.CREATE.{name}", configuration)
     except ApiError as error:
         if error.code != NAME_IN_USE:
             raise
@@ -73,6 +103,8 @@ async def make_stream(connection: NatsConnection, configuration: Mapping[str, An
                 f"stream '{name}' is there with retention '{found['config']['retention']}', not "
                 f"'{wanted}'; choose another prefix, or delete it"
             ) from None
+    config: dict[str, Any] = found["config"]
+    return config
 
 
 def nanoseconds(duration: timedelta) -> int:

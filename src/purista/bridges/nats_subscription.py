@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from purista.bridges import nats_names as names
 from purista.bridges.deliveries import BEATS, Deliveries
+from purista.bridges.envelope import why_unread
 from purista.bridges.nats_connection import Client, Msg, NatsConnection, NatsError
 from purista.bridges.nats_deadletters import NatsDeadEvents, redriven_subject
 from purista.bridges.nats_streams import Streams, nanoseconds, stored_message
@@ -268,7 +269,7 @@ class NatsSubscription:
         self._asked = max(self._asked - 1, 0)
         try:
             message = self._message(msg)
-        except BridgeError as error:
+        except Exception as error:
             await self._refuse(msg, error)
             return
         self._deliveries.take(NatsDelivery(self, msg, message))
@@ -294,13 +295,20 @@ class NatsSubscription:
         fallback = f"{self._streams.events}:{sequence}"
         return stored_message(self.event, msg.headers, msg.data, fallback_id=fallback)
 
-    async def _refuse(self, msg: Msg, error: BridgeError) -> None:
+    async def _refuse(self, msg: Msg, error: Exception) -> None:
         """Bury what cannot be read as a message."""
+        logger.error(
+            "event %s: subscriber %s: a dead letter: %s",
+            self.event,
+            self.subscriber,
+            why_unread(error),
+            exc_info=None if isinstance(error, BridgeError) else error,
+        )
         headers = {"purista-unread": "true"}
         message = Message(self.event, msg.data, f"{msg.metadata.sequence.stream}", None, headers)
         delivery = NatsDelivery(self, msg, message)
         try:
-            await delivery.bury(str(error))
+            await delivery.bury(why_unread(error))
         except BridgeError as failure:
             logger.warning("event %s: %s", self.event, failure)
 

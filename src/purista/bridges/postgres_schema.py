@@ -7,10 +7,15 @@ server's. What a function does must not change under its name (``purista.postgre
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from purista.postgres.migration import Migrations
 
 CHANNEL = "purista_jobs"
 """On which is told that a job of a queue may be due earlier than was known: ``schema/SHA-256``."""
+
+CALLERS_KEPT = timedelta(days=1)
+"""How long a caller is known from its first call on."""
 
 _TABLES = """
 CREATE TABLE {schema}.jobs (
@@ -281,9 +286,205 @@ END;
 $purista$;
 """
 
+_CALLS = """
+CREATE TABLE {schema}.callers (
+    caller bigint PRIMARY KEY,
+    call bigint NOT NULL,
+    answer bigint NOT NULL,
+    began_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);
+CREATE INDEX callers_began ON {schema}.callers (began_at);
+COMMENT ON TABLE {schema}.callers IS
+    'The latest call of each caller, who makes one after another and repeats one that was not answered.';
+
+-- Note a call and what it is going to answer. NULL: it is made for the first time; else it was made
+-- before, and this is what it answered (0 when its caller has given it up since).
+CREATE FUNCTION {schema}.call_2(its_caller bigint, its_call bigint, its_answer bigint)
+RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $purista$
+BEGIN
+    UPDATE {schema}.callers SET call = its_call, answer = its_answer
+    WHERE caller = its_caller AND call < its_call;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO {schema}.callers (caller, call, answer) VALUES (its_caller, its_call, its_answer)
+    ON CONFLICT (caller) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN coalesce({schema}.answer_2(its_caller, its_call), 0);
+    END IF;
+    DELETE FROM {schema}.callers WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {schema}.callers
+        WHERE began_at < clock_timestamp() - interval '{callers_kept} seconds'
+        ORDER BY began_at LIMIT 100 FOR UPDATE SKIP LOCKED));
+    RETURN NULL;
+END;
+$purista$;
+
+CREATE FUNCTION {schema}.answer_2(its_caller bigint, its_call bigint)
+RETURNS bigint LANGUAGE sql AS $purista$
+    SELECT answer FROM {schema}.callers WHERE caller = its_caller AND call = its_call;
+$purista$;
+"""
+
+_REPEATABLE = """
+-- Durations are microseconds.
+CREATE FUNCTION {schema}.enqueue_2(
+    its_caller bigint, its_call bigint,
+    its_queue text, its_message_id text, its_envelope text, its_body bytea, its_max_attempts bigint,
+    its_delay bigint, its_key text, its_dedupe_window bigint, its_now timestamptz
+) RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $purista$
+DECLARE
+    the_now timestamptz := coalesce(its_now, clock_timestamp());
+    the_due timestamptz := the_now + its_delay * interval '1 microsecond';
+    the_answer bigint;
+BEGIN
+    UPDATE {schema}.callers SET call = its_call, answer = 1
+    WHERE caller = its_caller AND call < its_call;
+    IF NOT FOUND THEN
+        the_answer := {schema}.call_2(its_caller, its_call, 1);
+        IF the_answer IS NOT NULL THEN
+            RETURN the_answer = 1;
+        END IF;
+    END IF;
+    IF its_key IS NOT NULL THEN
+        IF {schema}.enqueue_1(its_queue, its_message_id, its_envelope, its_body, its_max_attempts,
+                its_delay * interval '1 microsecond', its_key,
+                its_dedupe_window * interval '1 microsecond', its_now) THEN
+            RETURN true;
+        END IF;
+        UPDATE {schema}.callers SET answer = 0 WHERE caller = its_caller;
+        RETURN false;
+    END IF;
+    INSERT INTO {schema}.jobs (
+        queue, message_id, envelope, body, max_attempts, attempts, due_at, waits_since
+    ) VALUES (
+        its_queue, its_message_id, its_envelope, its_body, its_max_attempts, 0, the_due, the_due
+    );
+    PERFORM pg_notify('{channel}',
+        '{plain_schema}/' || encode(sha256(decode(its_queue, 'escape')), 'hex'));
+    RETURN true;
+END;
+$purista$;
+
+CREATE FUNCTION {schema}.ack_2(its_caller bigint, its_call bigint, its_token bigint)
+RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $purista$
+BEGIN
+    DELETE FROM {schema}.jobs WHERE token = its_token;
+    IF NOT FOUND THEN
+        RETURN {schema}.answer_2(its_caller, its_call) IS NOT NULL;
+    END IF;
+    UPDATE {schema}.callers SET call = its_call, answer = 1
+    WHERE caller = its_caller AND call < its_call;
+    IF NOT FOUND THEN
+        PERFORM {schema}.call_2(its_caller, its_call, 1);
+    END IF;
+    RETURN true;
+END;
+$purista$;
+
+CREATE FUNCTION {schema}.nack_2(
+    its_caller bigint, its_call bigint,
+    its_token bigint, its_retry_in interval, its_reason text, its_now timestamptz
+) RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $purista$
+DECLARE
+    is_buried boolean := {schema}.nack_1(its_token, its_retry_in, its_reason, its_now);
+BEGIN
+    IF is_buried IS NULL THEN
+        RETURN {schema}.answer_2(its_caller, its_call) = 1;
+    END IF;
+    PERFORM {schema}.call_2(its_caller, its_call, is_buried::integer);
+    RETURN is_buried;
+END;
+$purista$;
+
+CREATE FUNCTION {schema}.redrive_2(
+    its_caller bigint, its_call bigint, its_queue text, its_message_id text, its_now timestamptz
+) RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $purista$
+DECLARE
+    the_count bigint := {schema}.call_2(its_caller, its_call, 0);
+BEGIN
+    IF the_count IS NULL THEN
+        the_count := {schema}.redrive_1(its_queue, its_message_id, its_now);
+        UPDATE {schema}.callers SET answer = the_count WHERE caller = its_caller;
+    END IF;
+    RETURN the_count;
+END;
+$purista$;
+
+CREATE FUNCTION {schema}.purge_letters_2(
+    its_caller bigint, its_call bigint, its_queue text, its_message_id text
+) RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $purista$
+DECLARE
+    the_count bigint := {schema}.call_2(its_caller, its_call, 0);
+BEGIN
+    IF the_count IS NULL THEN
+        the_count := {schema}.purge_letters_1(its_queue, its_message_id);
+        UPDATE {schema}.callers SET answer = the_count WHERE caller = its_caller;
+    END IF;
+    RETURN the_count;
+END;
+$purista$;
+
+-- Like lease_1; whoever leases gives the tokens, and can so give back what it was never told of.
+CREATE FUNCTION {schema}.lease_2(
+    its_queue text, its_durations bigint[], its_tokens bigint[], its_now timestamptz
+) RETURNS TABLE (
+    lease bigint, attempt bigint, id text, wrapping text, content bytea, most bigint,
+    ran_out boolean, next_in double precision
+) LANGUAGE plpgsql SET enable_seqscan = off AS $purista$
+DECLARE
+    the_now timestamptz := coalesce(its_now, clock_timestamp());
+    the_queue bytea := sha256(decode(its_queue, 'escape'));
+    the_number bigint;
+BEGIN
+    FOR the_place IN 1 .. cardinality(its_tokens) LOOP
+        LOOP
+            UPDATE {schema}.jobs AS job SET
+                token = its_tokens[the_place], attempts = job.attempts + 1,
+                waits_since = job.due_at,
+                due_at = the_now + its_durations[the_place] * interval '1 microsecond'
+            FROM (
+                SELECT one.number, one.token IS NOT NULL AS ran_out FROM {schema}.jobs AS one
+                WHERE sha256(decode(one.queue, 'escape')) = the_queue AND one.due_at <= the_now
+                ORDER BY one.due_at, one.number LIMIT 1 FOR UPDATE SKIP LOCKED
+            ) AS next
+            WHERE job.number = next.number
+            RETURNING job.token, job.attempts, job.message_id, job.envelope, job.body,
+                job.max_attempts, next.ran_out, job.number
+            INTO lease, attempt, id, wrapping, content, most, ran_out, the_number;
+            IF NOT FOUND THEN
+                -- One that is due and locked is somebody else's, who could still die: look again.
+                SELECT CASE WHEN min(due_at) > the_now
+                    THEN extract(epoch FROM min(due_at) - the_now) ELSE min(0.1) END INTO next_in
+                FROM {schema}.jobs WHERE sha256(decode(queue, 'escape')) = the_queue;
+                lease := NULL;
+                RETURN NEXT;
+                RETURN;
+            END IF;
+            IF attempt <= most OR NOT ran_out THEN
+                RETURN NEXT;
+                EXIT;
+            END IF;
+            attempt := attempt - 1;
+            UPDATE {schema}.jobs SET attempts = attempt WHERE number = the_number;
+            PERFORM {schema}.bury_1(the_number,
+                'the lease ran out in attempt ' || attempt || ', the last', the_now);
+            lease := 0;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END;
+$purista$;
+"""
+
 MIGRATIONS = Migrations(
     "queues",
-    [(_TABLES + _ENQUEUE + _SETTLE + _LEASE + _LETTERS).replace("{channel}", CHANNEL)],
+    [
+        (_TABLES + _ENQUEUE + _SETTLE + _LEASE + _LETTERS).replace("{channel}", CHANNEL),
+        (_CALLS + _REPEATABLE)
+        .replace("{channel}", CHANNEL)
+        .replace("{callers_kept}", str(CALLERS_KEPT // timedelta(seconds=1))),
+    ],
     by_hand="purista.bridges.postgres_queues.schema_sql()",
 )
-"""Version 1: jobs, their keys, dead letters."""
+"""Version 1: jobs, their keys, dead letters. Version 2: calls that can be repeated."""

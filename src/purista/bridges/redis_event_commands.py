@@ -17,12 +17,12 @@ from typing import Final
 
 from purista.bridges.envelope import headers_of, reply_of
 from purista.bridges.port import ErrorReply, Reply, Responder
-from purista.bridges.redis_event_listener import RedisEventListener
 from purista.bridges.redis_event_names import Names
 from purista.bridges.redis_event_responders import RedisResponder, RequestTaker
 from purista.bridges.redis_event_scripts import REQUEST
-from purista.bridges.redis_event_sent import SENT_KEPT, Sent
-from purista.bridges.redis_event_server import RedisEventServer
+from purista.bridges.redis_listener import RedisListener
+from purista.bridges.redis_sent import SENT_KEPT, Sent
+from purista.bridges.redis_server import RedisServer
 from purista.clock import Clock, Timer
 from purista.errors import BridgeError, CommandTimeoutError
 from purista.message import Message
@@ -41,14 +41,14 @@ class RedisCommands:
     """
 
     def __init__(
-        self, server: RedisEventServer, names: Names, sent: Sent, *, instance: str, clock: Clock
+        self, server: RedisServer, names: Names, sent: Sent, *, instance: str, clock: Clock
     ) -> None:
         self._server = server
         self._names = names
         self._sent = sent
         self._clock = clock
         self._channel = names.replies(instance)
-        self._listener = RedisEventListener(server, self._collect)
+        self._listener = RedisListener(server, self._collect)
         self._numbers = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
         self._taker = RequestTaker(server, names)

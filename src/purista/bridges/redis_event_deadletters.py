@@ -10,7 +10,7 @@ from purista.bridges.port import DeadEvent
 from purista.bridges.redis_event_entry import letter_from
 from purista.bridges.redis_event_names import Names
 from purista.bridges.redis_event_scripts import REDRIVE
-from purista.bridges.redis_event_server import RedisEventServer
+from purista.bridges.redis_server import RedisServer
 from purista.errors import BridgeError
 from purista.message import Message
 
@@ -21,7 +21,7 @@ AT_ONCE: Final = 100
 class RedisDeadEvents:
     """The dead letters in the streams ``{prefix}:dead:{event}:{subscriber}``."""
 
-    def __init__(self, server: RedisEventServer, names: Names) -> None:
+    def __init__(self, server: RedisServer, names: Names) -> None:
         self._server = server
         self._names = names
 

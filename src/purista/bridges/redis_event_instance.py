@@ -19,8 +19,8 @@ from purista.bridges.port import Receiver
 from purista.bridges.redis_event_entry import message_from
 from purista.bridges.redis_event_names import Names
 from purista.bridges.redis_event_reader import RedisEventReader
-from purista.bridges.redis_event_server import Failure, RedisEventServer
 from purista.bridges.redis_event_subscription import BLOCK, PAUSE, unless
+from purista.bridges.redis_server import Failure, RedisServer
 from purista.clock import Clock
 from purista.errors import BridgeError
 from purista.message import Message
@@ -36,7 +36,7 @@ class RedisInstance:
 
     def __init__(
         self,
-        server: RedisEventServer,
+        server: RedisServer,
         names: Names,
         *,
         event: str,

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection
 
-from purista.bridges.redis_event_line import Value, packed
-from purista.bridges.redis_event_server import Failure, RedisEventServer
+from purista.bridges.redis_line import Value, packed
+from purista.bridges.redis_server import Failure, RedisServer
 from purista.errors import BridgeError
 
 logger = logging.getLogger("purista.bridges")
@@ -30,7 +30,7 @@ class RedisEventReader:
     What the server has handed over is never lost by ``interrupt``: the read returns it.
     """
 
-    def __init__(self, server: RedisEventServer) -> None:
+    def __init__(self, server: RedisServer) -> None:
         self._server = server
         self._connection: AbstractConnection | None = None
         self._client_id = 0

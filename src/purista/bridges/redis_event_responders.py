@@ -15,7 +15,7 @@ from purista.bridges.port import ErrorReply, Reply, Responder
 from purista.bridges.redis_event_names import Names
 from purista.bridges.redis_event_reader import RedisEventReader
 from purista.bridges.redis_event_scripts import REPLY
-from purista.bridges.redis_event_server import Failure, RedisEventServer
+from purista.bridges.redis_server import Failure, RedisServer
 from purista.errors import BridgeError
 
 logger = logging.getLogger("purista.bridges")
@@ -35,7 +35,7 @@ class RedisResponder:
 
     def __init__(
         self,
-        server: RedisEventServer,
+        server: RedisServer,
         command: str,
         answer: Responder,
         leave: Callable[[RedisResponder], Awaitable[None]],
@@ -99,7 +99,7 @@ class RedisResponder:
 class RequestTaker:
     """Waits for requests of all commands that are served here, and hands them to responders in turns."""
 
-    def __init__(self, server: RedisEventServer, names: Names) -> None:
+    def __init__(self, server: RedisServer, names: Names) -> None:
         self._server = server
         self._names = names
         self._reader = RedisEventReader(server)

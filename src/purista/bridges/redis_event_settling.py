@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from purista.bridges.deliveries import BEATS
-from purista.bridges.redis_event_line import Value
 from purista.bridges.redis_event_scripts import AGAIN, BACK, BURY, DONE, PROLONG
-from purista.bridges.redis_event_server import NoGroupError, RedisEventServer
+from purista.bridges.redis_line import Value
+from purista.bridges.redis_server import NoGroupError, RedisServer
 from purista.clock import Clock
 from purista.errors import BridgeError, LeaseLostError
 from purista.message import Message
@@ -35,7 +35,7 @@ class RedisSettling:
 
     def __init__(
         self,
-        server: RedisEventServer,
+        server: RedisServer,
         keys: Sequence[bytes],
         group: bytes,
         consumer: bytes,

@@ -17,14 +17,15 @@ from typing import Any, Final
 from redis import exceptions
 
 from purista.bridges.deliveries import Deliveries
+from purista.bridges.envelope import why_unread
 from purista.bridges.port import Receiver
+from purista.bridges.redis_errors import is_lasting
 from purista.bridges.redis_event_entry import is_wake, message_from
-from purista.bridges.redis_event_errors import is_lasting
 from purista.bridges.redis_event_names import Names, group
 from purista.bridges.redis_event_reader import RedisEventReader
 from purista.bridges.redis_event_scripts import JOIN, LEAVE, LOOK, SWEEP
-from purista.bridges.redis_event_server import Failure, NoGroupError, RedisEventServer
 from purista.bridges.redis_event_settling import RedisDelivery, RedisSettling
+from purista.bridges.redis_server import Failure, NoGroupError, RedisServer
 from purista.clock import Clock
 from purista.errors import BridgeError
 from purista.message import Message
@@ -62,7 +63,7 @@ class RedisSubscription:
 
     def __init__(
         self,
-        server: RedisEventServer,
+        server: RedisServer,
         names: Names,
         *,
         event: str,
@@ -172,6 +173,7 @@ class RedisSubscription:
                 await self._mend(error)
             except Exception:
                 logger.exception("event %s: subscriber %s waits", self._event, self._subscriber)
+                self._is_known = False
                 await unless(self._stopped, asyncio.sleep(PAUSE))
 
     async def _turn(self) -> None:
@@ -256,9 +258,17 @@ class RedisSubscription:
         fallback = f"{self._event}:{entry[2:]}"
         try:
             message = message_from(self._event, fields, fallback_id=fallback)
-        except BridgeError as error:
-            unread = Message(self._event, b"null", fallback)
-            self._soon(self._delivery(entry, attempt, unread).bury(str(error)))
+        except Exception as error:
+            reason, unread = why_unread(error), Message(self._event, b"null", fallback)
+            logger.error(
+                "event %s: subscriber %s: a dead letter, message %s: %s",
+                self._event,
+                self._subscriber,
+                fallback,
+                reason,
+                exc_info=None if isinstance(error, BridgeError) else error,
+            )
+            self._soon(self._delivery(entry, attempt, unread).bury(reason))
             return
         delivery = self._delivery(entry, attempt, message)
         if attempt > self._options.max_attempts:

@@ -34,9 +34,9 @@ try:
     from purista.bridges.redis_event_names import Names
     from purista.bridges.redis_event_responders import RedisResponder
     from purista.bridges.redis_event_scripts import PUBLISH
-    from purista.bridges.redis_event_sent import SENT_KEPT, Sent
-    from purista.bridges.redis_event_server import RedisEventServer
     from purista.bridges.redis_event_subscription import RedisSubscription
+    from purista.bridges.redis_sent import SENT_KEPT, Sent
+    from purista.bridges.redis_server import RedisServer
 except ImportError:  # pragma: no cover - the extra is installed for the tests
     raise MissingExtraError("an event bridge to Redis or Valkey", "redis") from None
 
@@ -92,7 +92,7 @@ class RedisEventBridge:
         self._keep = keep
         self._bounds = (_ms(keep), _ms(min(LINGER, keep)))
         self._instance = new_message_id()
-        self._server = RedisEventServer(url, timeout=timeout)
+        self._server = RedisServer(url, timeout=timeout)
         self._sent = Sent(self._names, self._instance)
         self._letters = RedisDeadEvents(self._server, self._names)
         self._commands: RedisCommands | None = None

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from purista.bridges import sqlite_statements as statements
+from purista.bridges.job_values import job_of, values_of
 from purista.bridges.port import DeadLetter, Job, LeasedJob
-from purista.bridges.sqlite_jobs import job_of, values_of
 from purista.bridges.sqlite_schema import QueueTables, instant
 from purista.errors import LeaseLostError
 

@@ -75,7 +75,7 @@ class QueueTables:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._is_system = isinstance(clock, SystemClock)
-        self._boot = _boot() if self._is_system else ""
+        self._boot = boot_id() if self._is_system else ""
         self._own_shift = self._difference()
 
     def problem(self, connection: sqlite3.Connection) -> str:
@@ -176,7 +176,7 @@ def _mark(connection: sqlite3.Connection) -> _Mark | None:
     return _Mark(*row)
 
 
-def _boot() -> str:
+def boot_id() -> str:
     """Return which start of the machine this is, where the system tells: proc(5)."""
     try:
         return _BOOT_ID.read_text().strip()

@@ -1,4 +1,4 @@
-"""The statements of SQLite queues. The columns of a job are in the order of ``sqlite_jobs``."""
+"""The statements of SQLite queues. The columns of a job are in the order of ``job_values``."""
 
 ENQUEUE = """
 INSERT INTO queue_jobs

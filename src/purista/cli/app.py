@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import io
 import json
 import logging
 import signal
@@ -19,10 +21,14 @@ from rich.text import Text
 from purista import __version__
 from purista.advising import Advice, advice
 from purista.cli.audit import audit
+from purista.cli.bridging import Bridges, opened_bridges
 from purista.cli.compiling import compile_, report, schedulers
+from purista.cli.deadletters import dead_letters
 from purista.cli.demo import play
 from purista.cli.diff import diff
+from purista.cli.exitcode import NO_SPACE
 from purista.cli.explain import explain
+from purista.cli.importing import import_
 from purista.cli.instant import read_instant
 from purista.cli.loading import exported, load_services
 from purista.cli.output import (
@@ -36,12 +42,16 @@ from purista.cli.output import (
     utc_text,
     verdict_text,
 )
+from purista.cli.outputfile import discard_output
+from purista.cli.pausing import pause, resume
+from purista.cli.planning import apply, drift, plan
 from purista.cli.purge import purge
 from purista.cli.replay import replay
 from purista.cli.runs import runs
 from purista.cli.serve import serve
 from purista.cli.triggering import handlers_talk, trigger
 from purista.cli.upcoming import upcoming
+from purista.cli.worker import worker
 from purista.clock import Clock, SystemClock
 from purista.contract import Schedule
 from purista.errors import LoadError, Problem, PuristaError
@@ -49,6 +59,7 @@ from purista.ingress import Decision
 from purista.local import AcceleratedClock, LocalRunner
 from purista.manifest import fingerprint
 from purista.service import Service, problems
+from purista.settings import IngressSettings
 from purista.trigger import Trigger
 
 app = typer.Typer(
@@ -72,6 +83,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, standalone_mode=False)
     except PuristaError as error:
@@ -81,6 +95,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         message = error.format_message()
         say(message if message.startswith("Usage:") else f"purista: {message}", "")
         return error.exit_code
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        say("purista: no space is left on the device that is written to", "red")
+        with contextlib.suppress(OSError, ValueError):
+            discard_output()
+        return NO_SPACE
     except (KeyboardInterrupt, typer.Abort):
         return 130
     return code if isinstance(code, int) else 0
@@ -152,14 +173,22 @@ app.command("next")(upcoming)
 app.command()(explain)
 app.command()(diff)
 app.command("compile")(compile_)
+app.command()(plan)
+app.command()(apply)
+app.command()(drift)
+app.command("import")(import_)
+app.command()(pause)
+app.command()(resume)
 app.command()(report)
 app.command()(schedulers)
 app.command()(trigger)
 app.command()(serve)
+app.command()(worker)
 app.command()(audit)
 app.command()(runs)
 app.command()(replay)
 app.command()(purge)
+app.command("dead-letters")(dead_letters)
 
 
 @app.command()
@@ -203,6 +232,10 @@ def dev(
     until: Annotated[
         str | None, typer.Option(metavar="INSTANT", help="Stop at this time of the clock.")
     ] = None,
+    bridge: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A broker for development, such as nats://localhost."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run services with the local runner and show every decision. For development only.
@@ -217,9 +250,18 @@ def dev(
         clock = AcceleratedClock(origin, speed=speed)
     say("local runner: for development, not a scheduler; Ctrl-C stops it after what is at work")
     show = _json_to(sys.stdout) if as_json else _show
-    runner = LocalRunner(*loaded, clock=clock, state=state, on_decision=show)
+    own_clock = None if isinstance(clock, SystemClock) else clock
+    bridges = opened_bridges(IngressSettings(), bridge=bridge or "memory://", clock=own_clock)
+    runner = LocalRunner(
+        *loaded,
+        clock=clock,
+        state=state,
+        event_bridge=bridges.events,
+        queue_bridge=bridges.queues,
+        on_decision=show,
+    )
     with handlers_talk(as_json=as_json):
-        asyncio.run(_run_dev(runner, end))
+        asyncio.run(_run_dev(runner, bridges, end))
     return 0
 
 
@@ -234,12 +276,13 @@ def demo(
     return asyncio.run(play(as_json=as_json))
 
 
-async def _run_dev(runner: LocalRunner, end: datetime | None) -> None:
+async def _run_dev(runner: LocalRunner, bridges: Bridges, end: datetime | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(name, stop.set)
+    await bridges.connect(waits=False)
     async with runner:
         if end is not None:
             runner.clock.call_later(end - runner.clock.now(), stop.set)

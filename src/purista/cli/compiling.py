@@ -81,12 +81,12 @@ def compile_(
     request = request_for(
         known,
         read_document(settings),
-        _horizon(from_),
+        horizon_from(from_),
         accepted=accept or (),
         exact_native=exact_native,
     )
     try:
-        made = compile_schedules(known, _schedules(loaded), request)
+        made = compile_schedules(known, schedules_of(loaded), request)
     except PortabilityError as error:
         if as_json:
             print_json({"findings": [finding_json(each) for each in error.findings]})
@@ -132,7 +132,7 @@ def report(
     loaded = load_services(services)
     files = {"--markdown": markdown, "--html": html}
     check_paths({option: path for option, path in files.items() if path})
-    document, horizon = read_document(settings), _horizon(from_)
+    document, horizon = read_document(settings), horizon_from(from_)
     requests = {
         each.name: request_for(
             each,
@@ -143,7 +143,7 @@ def report(
         )
         for each in schedulers
     }
-    made = made_report(_schedules(loaded), schedulers, requests, horizon)
+    made = made_report(schedules_of(loaded), schedulers, requests, horizon)
     title = ", ".join(service.id for service in loaded)
     if markdown:
         write_file(markdown, [report_markdown(made)])
@@ -193,11 +193,13 @@ def _table_json(scheduler: Scheduler) -> dict[str, Any]:
     }
 
 
-def _horizon(start: str | None) -> Horizon:
+def horizon_from(start: str | None) -> Horizon:
+    """Return the horizon of ``--from``, else that of this year."""
     return default_horizon(read_instant("--from", start) or datetime.now(UTC))
 
 
-def _schedules(services: Iterable[Service]) -> list[Schedule]:
+def schedules_of(services: Iterable[Service]) -> list[Schedule]:
+    """Return the schedules of all services."""
     return [one for service in services for one in service.schedules.values()]
 
 

@@ -12,6 +12,8 @@ DONE: Final = 0
 REFUSED: Final = 1
 """Refused for good, or the run failed; for ``audit``: something had no effect."""
 MISUSE: Final = 2
+NO_SPACE: Final = 74
+"""Output could not be written (``EX_IOERR`` of sysexits(3))."""
 AGAIN: Final = 75
 """Nothing was decided, or not for good: try again (``EX_TEMPFAIL`` of sysexits(3))."""
 

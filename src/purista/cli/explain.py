@@ -109,7 +109,7 @@ def _timing(
     *,
     seconds: bool,
 ) -> Timing:
-    zone = timezone or "UTC"
+    zone = "UTC" if timezone is None else timezone
     try:
         expression = Cron(cron, cast("DayRule | None", day_rule), seconds)  # it knows the words
     except ContractError as error:

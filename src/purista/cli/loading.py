@@ -73,7 +73,7 @@ def _module(name: str, module_name: str) -> object:
         raise LoadError(f"'{name}': its module needs '{missing}', which is not installed") from None
     except ContractError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}, line {last.lineno}"
         raise LoadError(
@@ -86,16 +86,25 @@ def _attribute(name: str, module: object, path: str) -> object:
     for part in path.split("."):
         if not hasattr(value, part):
             public = [one for one in dir(value) if isinstance(getattr(value, one), Service)]
-            hint = near(part, public) if public else "the module holds no service"
+            hint = near(part, public) if public else f"{_place_of(module)} holds no service"
             raise LoadError(f"'{name}': there is no '{part}'; {hint}")
         value = getattr(value, part)
     return value
 
 
+def _place_of(module: object) -> str:
+    """Return which module was loaded: not always that of the folder, as for a file named queue.py."""
+    path = getattr(module, "__file__", None)
+    return f"the module ({path})" if path else "it"
+
+
 def _services(name: str, value: object) -> tuple[Service, ...]:
     if isinstance(value, Service):
         return (value,)
-    several = isinstance(value, list | tuple | set | frozenset) and value
-    if several and all(isinstance(one, Service) for one in several):
-        return tuple(several)
+    if isinstance(value, list | tuple | set | frozenset):
+        if value and all(isinstance(one, Service) for one in value):
+            return tuple(value)
+        others = {type(one).__name__ for one in value if not isinstance(one, Service)}
+        found = f"holds a {', a '.join(sorted(others))}" if others else "is empty"
+        raise LoadError(f"'{name}' {found}; name a Service, or a list of them alone")
     raise LoadError(f"'{name}' is a {type(value).__name__}; name a Service, or a list of them")

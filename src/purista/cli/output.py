@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -19,8 +19,15 @@ from purista.ingress import Decision
 PIPE_WIDTH = 240
 """Columns of a table that no person reads on a terminal: nothing is folded for a program."""
 
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-talk = Console(stderr=True, soft_wrap=True, highlight=False)
+_TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # it is None where a shell closed it
+_PLAIN: Final[dict[str, Any]] = {
+    "soft_wrap": True,
+    "highlight": False,
+    "markup": False,
+    "emoji": False,
+}
+out = Console(**_PLAIN, width=None if _TERMINAL else PIPE_WIDTH)
+talk = Console(**_PLAIN, stderr=True)
 
 COLOURS = {
     "accepted": "green",
@@ -36,7 +43,13 @@ COLOURS = {
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    out.out(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    out.out(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON as people read it; what is no text, such as a byte of a file, is escaped."""
+    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def say(text: str, style: str = "") -> None:

@@ -1,45 +1,60 @@
-"""Which targets a process reaches: those that it handles itself, and queues that others work on."""
+"""Which targets a process reaches: those that it handles itself, and those that it shares a broker for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from purista.bridges import QueueBridge
+from purista.cli.bridging import Bridges
 from purista.contract import Command, Event, Queue, Target, target_kind
 from purista.errors import Problem
 from purista.service import Service, problems
 
 
-def unreached(services: Sequence[Service], queues: QueueBridge) -> list[Problem]:
-    """Return what is wrong with services that one process serves.
+def unreached(
+    services: Sequence[Service], bridges: Bridges, *, handles: bool = True
+) -> list[Problem]:
+    """Return what is wrong with services whose schedules one process takes triggers for.
 
-    An event or a command whose handlers are elsewhere is lost here: its bridge is in this memory. The
-    same holds for a job, unless other processes share the queues.
+    What is handled elsewhere is lost in this process's memory: it needs a bridge that other processes
+    share, and so does the news that a job is done. ``handles``: it handles what the services handle.
     """
-    found = list(problems(*services))
-    if queues.capabilities.across_processes:
-        found = [each for each in found if not _is_queue(each)]
+    shared = _shared(bridges)
+    found = [
+        each for each in problems(*services) if not each.message.startswith(_unserved_texts(shared))
+    ]
     known = {each.place for each in found}
-    return [*found, *(each for each in _elsewhere(services, queues) if each.place not in known)]
+    here = services if handles else ()
+    return [
+        *found,
+        *(each for each in _elsewhere(services, here, shared) if each.place not in known),
+    ]
 
 
-def _is_queue(problem: Problem) -> bool:
-    return problem.message.startswith("no handler serves queue ")
+def _shared(bridges: Bridges) -> frozenset[str]:
+    """Return the kinds of targets that reach other processes."""
+    events, queues = bridges.events.capabilities, bridges.queues.capabilities
+    found = {
+        "event": events.across_processes,
+        "command": events.across_processes and events.commands,
+        "queue": queues.across_processes and events.across_processes,
+    }
+    return frozenset(kind for kind, is_shared in found.items() if is_shared)
 
 
-def _elsewhere(services: Sequence[Service], queues: QueueBridge) -> Iterator[Problem]:
-    shared = queues.capabilities.across_processes
+def _unserved_texts(kinds: frozenset[str]) -> tuple[str, ...]:
+    return tuple(f"no handler serves {kind} " for kind in kinds)
+
+
+def _elsewhere(
+    services: Sequence[Service], here: Sequence[Service], shared: frozenset[str]
+) -> Iterator[Problem]:
     for service in services:
         for schedule in service.schedules.values():
-            target = schedule.target
-            if _is_served(target, services) or (shared and isinstance(target, Queue)):
+            kind, target = target_kind(schedule.target), schedule.target
+            if kind in shared or _is_served(target, here):
                 continue
-            message = (
-                f"its {target_kind(target)} '{target.name}' is handled by no service given here"
-            )
-            remedy = "name the service that handles it too"
-            if isinstance(target, Queue):
-                remedy += ", or queues that its process shares"
+            message = f"its {kind} '{target.name}' is handled by no service in this process"
+            remedy = "name the service that handles it too, or a broker that its process shares (--bridge)"
             yield Problem(f"schedule '{schedule.id}': target", message, remedy)
 
 

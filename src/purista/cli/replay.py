@@ -11,12 +11,18 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
+from purista.bridges.memory_events import MemoryEventBridge
+from purista.bridges.memory_queues import MemoryQueueBridge
 from purista.cli.audit import Asked
-from purista.cli.exitcode import DONE, code_of, code_of_error, worst
+from purista.cli.bridging import Bridges, opened_bridges
+from purista.cli.chosentime import mistake
+from purista.cli.exitcode import DONE, REFUSED, code_of, code_of_error, worst
 from purista.cli.instant import read_instant
 from purista.cli.loading import load_services
+from purista.cli.localbridges import LocalBridges, refuse_unserved
 from purista.cli.output import decision_json, local_text, out, print_json, say, utc_text
 from purista.cli.pastwindow import Since, Until, read_past
+from purista.cli.running import running
 from purista.cli.sending import send
 from purista.cli.settingsfile import SettingsFile, ingress_settings
 from purista.cli.triggering import handlers_talk, source
@@ -27,16 +33,15 @@ from purista.cli.wiring import (
     Url,
     client,
     known_ledger,
-    opened_queues,
-    running,
 )
 from purista.clock import Clock, SystemClock
-from purista.contract import ConcurrencyPolicy, Schedule
+from purista.contract import ConcurrencyPolicy, Queue, Schedule
 from purista.errors import IngressError, LedgerError, LoadError
 from purista.ingress import Decision, TriggerIngress
 from purista.ingress.ingress import RunStore
 from purista.ingress.timing import INSTANT
 from purista.ledgers import RunStatus
+from purista.ledgers.book import before
 from purista.local import find_schedule
 from purista.service import Service
 from purista.settings import IngressSettings
@@ -46,6 +51,9 @@ PATIENCE: Final = timedelta(seconds=30)
 """How long a trigger is sent again while the ingress says that it can help."""
 
 POLL: Final = timedelta(milliseconds=500)
+
+
+_RAN: Final = frozenset({RunStatus.ACTIVE, RunStatus.ENDED, RunStatus.REPLACED})
 
 
 class Due(NamedTuple):
@@ -96,6 +104,12 @@ def replay(
         bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway", help="With --here: also what ran, longer ago than its dedupe window."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Send nominal times by hand, oldest first; key and overlap hold, lateness does not.
@@ -129,11 +143,15 @@ def replay(
     if not due or dry_run or not _is_confirmed(due, yes=yes):
         _print_due(due, as_json=as_json)
         return DONE
+    failures: list[str] = []
     with handlers_talk(as_json=as_json):
-        way = _here(loaded, known, ledger, clock) if here else _there(known, url, bearer, sign)
+        given = _Here(loaded, due, known, ledger, clock, anyway=anyway or missed)
+        way = _here(given, failures) if here else _there(known, url, bearer, sign)
         sent = asyncio.run(_sent(way, due, clock, waits=here))
     _print_sent(sent, as_json=as_json)
-    return worst([each.code for each in sent])
+    for failure in failures:
+        say(f"purista: {failure}", "red")
+    return worst([*(each.code for each in sent), *(REFUSED for _ in failures)])
 
 
 def _chosen(services: tuple[Service, ...], name: str | None) -> list[Schedule]:
@@ -158,12 +176,24 @@ def _named(
 
 
 def _wrong(schedule: Schedule, instant: datetime, now: datetime) -> str:
-    if not schedule.contains(instant):
-        near = (schedule.previous_before(instant), schedule.next_after(instant))
-        found = " and ".join(utc_text(each) for each in near if each is not None)
-        hint = f"; the nearest are {found}" if found else ""
-        return f"{utc_text(instant)} is no nominal time of schedule '{schedule.id}'{hint}"
-    return f"{utc_text(instant)} has not come yet" if instant > now else ""
+    has_not_come = f"{utc_text(instant)} has not come yet" if instant > now else ""
+    return mistake(schedule, instant) or has_not_come
+
+
+async def _refuse_done(ledger: RunStore, due: Sequence[Due]) -> None:
+    """Raise ``LoadError`` for nominal times that ran longer ago than their key keeps from running twice."""
+    for each in due:
+        found = await ledger.runs(
+            schedule_id=each.schedule.id,
+            since=each.nominal_time,
+            until=each.nominal_time + INSTANT,
+        )
+        for run in found:
+            if run.status in _RAN:
+                raise LoadError(
+                    f"schedule '{each.schedule.id}' ran for {utc_text(each.nominal_time)}: "
+                    f"{run.outcome or run.status}; --anyway runs it again"
+                )
 
 
 async def _lost(asked: Asked, ledger: RunStore) -> list[Due]:
@@ -189,16 +219,53 @@ def _is_confirmed(due: Sequence[Due], *, yes: bool) -> bool:
     return typer.confirm(f"Send {len(due)} nominal times?", err=True)
 
 
+class _Here(NamedTuple):
+    """What runs in this process, and with what."""
+
+    services: tuple[Service, ...]
+    due: Sequence[Due]
+    settings: IngressSettings
+    ledger: str | None
+    clock: Clock
+    anyway: bool
+
+    def bridges(self) -> tuple[Bridges, LocalBridges | None]:
+        """Return the bridges of the settings, and those of them that die with this process.
+
+        Raises ``LoadError`` where these would have to reach a handler of another process.
+        """
+        opened = opened_bridges(self.settings)
+        are_local = isinstance(opened.queues, MemoryQueueBridge)
+        for each in self.due:
+            bridge = opened.queues if isinstance(each.schedule.target, Queue) else opened.events
+            if isinstance(bridge, MemoryEventBridge | MemoryQueueBridge):
+                refuse_unserved(self.services, each.schedule)
+        if not isinstance(opened.events, MemoryEventBridge):
+            return opened, None
+        local = LocalBridges(self.services, None if are_local else opened.queues)
+        return Bridges(local.events, local.queues), local
+
+
 @contextlib.asynccontextmanager
-async def _here(
-    services: tuple[Service, ...], settings: IngressSettings, ledger: str | None, clock: Clock
-) -> AsyncIterator[TriggerIngress]:
-    store, queues = known_ledger(settings, ledger), opened_queues(settings)
-    async with running(services, settings, ledger=store, queues=queues, clock=clock) as (
-        ingress,
-        _,
-    ):
+async def _here(given: _Here, failures: list[str]) -> AsyncIterator[TriggerIngress]:
+    """Yield an ingress of this process; afterwards wait for all that was set off in memory."""
+    bridges, local = given.bridges()
+    store = known_ledger(given.settings, given.ledger)
+    if not given.anyway:
+        now = given.clock.now()
+        old = [
+            one for one in given.due if one.nominal_time <= before(now, one.schedule.dedupe_window)
+        ]
+        await _refuse_done(store, old)
+    await bridges.connect(waits=False)
+    async with running(
+        given.services, given.settings, ledger=store, bridges=bridges, clock=given.clock
+    ) as (ingress, _):
         yield ingress
+        if local is not None:
+            most = max(each.schedule.run_timeout for each in given.due)
+            if failure := await local.failure(most, given.clock):
+                failures.append(failure)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""``purista serve``: the ingress over HTTP, with the services' handlers in the same process."""
+"""``purista serve``: the ingress over HTTP, and the services' handlers in the same process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from purista.bridges import QueueBridge
+from purista.cli.bridging import (
+    Bridges,
+    BridgeUrl,
+    EventsUrl,
+    QueuesUrl,
+    Waits,
+    opened_bridges,
+)
 from purista.cli.exitcode import AGAIN, DONE
 from purista.cli.loading import load_services
 from purista.cli.logline import log
 from purista.cli.output import say
 from purista.cli.reach import unreached
-from purista.cli.settingsfile import SettingsFile, ingress_settings
+from purista.cli.running import running
+from purista.cli.settingsfile import SettingsFile, ingress_settings, nats_settings
 from purista.cli.shutdown import Shutdown
 from purista.cli.wiring import (
     MEMORY,
@@ -27,12 +35,17 @@ from purista.cli.wiring import (
     ledger_url,
     limits,
     opened_ledger,
-    opened_queues,
-    running,
     verifiers,
 )
 from purista.clock import Clock, SystemClock
-from purista.errors import ContractError, LedgerError, LoadError, Problem, SettingsError
+from purista.errors import (
+    BridgeError,
+    ContractError,
+    LedgerError,
+    LoadError,
+    Problem,
+    SettingsError,
+)
 from purista.ingress import Ingress
 from purista.ingress.ingress import RunStore
 from purista.service import Service
@@ -60,12 +73,22 @@ def serve(
     ],
     settings: SettingsFile = None,
     ledger: LedgerUrl = None,
-    queues: Annotated[
+    bridge: BridgeUrl = None,
+    events: EventsUrl = None,
+    queues: QueuesUrl = None,
+    triggers: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", envvar="PURISTA_QUEUES", help="The queues; else those of the settings."
+            metavar="QUEUE", help="Take triggers from a queue, too; else as settings say."
         ),
     ] = None,
+    wait: Waits = True,
+    handlers: Annotated[
+        bool,
+        typer.Option(
+            "--handlers/--no-handlers", help="Run the handlers here too, or leave it to workers."
+        ),
+    ] = True,
     host: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Where to listen; else as the settings say."),
@@ -79,7 +102,7 @@ def serve(
     ] = "info",
     as_json: Annotated[bool, typer.Option("--json", help="Log JSON lines.")] = False,
 ) -> int:
-    """Serve the ingress over HTTP, with the services' handlers, until SIGTERM or SIGINT.
+    """Serve the ingress over HTTP, and the services' handlers, until SIGTERM or SIGINT.
 
     Then it takes nothing new and finishes what is at work; a second signal ends it at once.
 
@@ -90,16 +113,22 @@ def serve(
     log(log_level, as_json=as_json)
     loaded = load_services(services)
     known = ingress_settings(settings)
-    store, jobs = _stores(known, ledger, queues, dev=dev)
-    if wrong := unreached(loaded, jobs):
-        raise ContractError(wrong)
     clock = SystemClock()
+    store = _store(known, ledger, dev=dev)
+    bridges = opened_bridges(
+        known, bridge=bridge, events=events, queues=queues, nats=nats_settings(settings)
+    )
+    if wrong := unreached(loaded, bridges, handles=handlers):
+        raise ContractError(wrong)
     serving = Serving(
         services=loaded,
         settings=known,
         ledger=store,
-        queues=jobs,
+        bridges=bridges,
         clock=clock,
+        waits=wait,
+        handles=handlers,
+        triggers=triggers or known.triggers,
         verifiers=() if dev else _verifiers(known, store, clock),
         is_development=dev,
         announce=logger.info if as_json else say,
@@ -108,7 +137,7 @@ def serve(
     listener = _listener(address, known.port if port is None else port)
     try:
         return asyncio.run(_served(serving, listener))
-    except LedgerError as error:
+    except (BridgeError, LedgerError) as error:
         say(f"purista: {error}", "red")
         return AGAIN
     finally:
@@ -122,15 +151,21 @@ class Serving:
     services: tuple[Service, ...]
     settings: IngressSettings
     ledger: RunStore
-    queues: QueueBridge
+    bridges: Bridges
     clock: Clock
+    waits: bool
+    handles: bool
+    triggers: str | None
     verifiers: Sequence[Verifier]
     is_development: bool
     announce: Callable[[str], None]
 
 
 async def _served(serving: Serving, listener: socket.socket) -> int:
-    """Serve until a signal comes, then finish. Raises ``LedgerError`` when the ledger is away."""
+    """Serve until a signal comes, then finish.
+
+    Raises ``LedgerError`` when the ledger is away, ``BridgeError`` when a broker is.
+    """
     server: uvicorn.Server | None = None
 
     def stop() -> None:
@@ -139,12 +174,17 @@ async def _served(serving: Serving, listener: socket.socket) -> int:
 
     grace = timedelta(seconds=serving.settings.grace_seconds)
     with Shutdown(grace, stop) as shutdown:
+        if await shutdown.comes_before(serving.bridges.connect(waits=serving.waits)):
+            await serving.bridges.close()
+            return DONE
         async with running(
             serving.services,
             serving.settings,
             ledger=serving.ledger,
-            queues=serving.queues,
+            bridges=serving.bridges,
             clock=serving.clock,
+            handles=serving.handles,
+            triggers=serving.triggers,
         ) as (ingress, host):
             server = _server(serving, ingress, lambda: _say_ready(serving, listener))
             if shutdown.is_wanted:
@@ -191,10 +231,8 @@ def _quiet_server(config: uvicorn.Config, ready: Callable[[], None]) -> uvicorn.
     return Server(config)
 
 
-def _stores(
-    settings: IngressSettings, ledger: str | None, queues: str | None, *, dev: bool
-) -> tuple[RunStore, QueueBridge]:
-    """Return the ledger and the queues. Refuses a ledger in memory, but for development."""
+def _store(settings: IngressSettings, ledger: str | None, *, dev: bool) -> RunStore:
+    """Return the ledger. Refuses one in memory, but for development."""
     url = ledger_url(settings, ledger) or (f"{MEMORY}://" if dev else None)
     if url is None or (scheme_of(url) == MEMORY and not dev):
         text = (
@@ -202,7 +240,7 @@ def _stores(
         )
         remedy = 'write one such as ledger = "sqlite:///runs.sqlite", or give --ledger'
         raise SettingsError([Problem(f"{FILE}: ingress.ledger", text, remedy)])
-    return opened_ledger(url, settings), opened_queues(settings, queues)
+    return opened_ledger(url, settings)
 
 
 def _verifiers(settings: IngressSettings, ledger: RunStore, clock: Clock) -> Sequence[Verifier]:

@@ -10,6 +10,7 @@ import typer
 
 from purista.errors import LoadError, SettingsError
 from purista.schedulers import scheduler_names
+from purista.schedulers.nats import NatsSettings
 from purista.settings import FILE, IngressSettings, read_settings, table_problems
 
 SettingsFile = Annotated[
@@ -25,7 +26,7 @@ def read_document(path: Path | None) -> dict[str, Any]:
     """
     place = path or Path(FILE)
     try:
-        document = tomllib.loads(place.read_text(encoding="utf-8"))
+        document = tomllib.loads(place.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if path is None:
             return {}
@@ -44,4 +45,14 @@ def ingress_settings(path: Path | None) -> IngressSettings:
     """Return the table ``[ingress]``. Raises ``LoadError`` or ``SettingsError``."""
     found = read_settings(read_document(path), {})["ingress"]
     assert isinstance(found, IngressSettings)
+    return found
+
+
+def nats_settings(path: Path | None) -> NatsSettings | None:
+    """Return the table ``[nats]``, None where there is none. Raises as ``ingress_settings``."""
+    document = read_document(path)
+    if "nats" not in document:
+        return None
+    found = read_settings(document, {"nats": NatsSettings})["nats"]
+    assert isinstance(found, NatsSettings)
     return found

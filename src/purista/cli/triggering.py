@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from purista.audit import MANUAL
+from purista.cli.chosentime import mistake
+from purista.cli.deploying import DEFAULT, DeploymentName
 from purista.cli.duration import read_duration
-from purista.cli.exitcode import code_of, code_of_error
+from purista.cli.exitcode import REFUSED, code_of, code_of_error
 from purista.cli.instant import read_instant
 from purista.cli.loading import load_services
+from purista.cli.localbridges import LocalBridges, refuse_unserved
 from purista.cli.output import decision_json, out, print_json, say, verdict_text
 from purista.cli.sending import send
 from purista.cli.settingsfile import SettingsFile, ingress_settings
+from purista.cli.viascheduler import trigger_via
 from purista.cli.wiring import Bearer, Sign, Url, client
 from purista.clock import SystemClock
-from purista.contract import Schedule
+from purista.contract import Event, Schedule
 from purista.errors import IngressError, LedgerError, LoadError
 from purista.ingress import Decision
 from purista.ingress.timing import INSTANT
@@ -53,8 +57,16 @@ def trigger(
         Path | None, typer.Option(help="A JSON file that overrides the payload template.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(help="Without --url: a SQLite file that remembers runs.")
+        Path | None,
+        typer.Option(help="Without --url: a SQLite file that remembers runs; else nothing does."),
     ] = None,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="Take a person's --nominal-time that is none of the contract's.",
+        ),
+    ] = False,
     url: Url = None,
     manual: Annotated[
         bool, typer.Option("--manual", help="With --url: a person sends it, not a scheduler.")
@@ -65,37 +77,70 @@ def trigger(
         str | None,
         typer.Option(metavar="DURATION", help="With --url: try again for so long, such as 10m."),
     ] = None,
+    via: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEPLOYMENT",
+            help="Let a live scheduler fire it, such as temporal, or a deployment.",
+        ),
+    ] = None,
+    deployment: DeploymentName = DEFAULT,
     settings: SettingsFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Trigger a schedule: at an ingress with --url, else by hand in this process.
+    """Trigger a schedule: at an ingress with --url, by a scheduler with --via, else in this process.
 
     For cron and systemd. The exit code is 0 when it was decided, 1 when it was refused for good or
-    the run failed, 75 when it is worth trying again. Without --url it waits until the run is over.
+    the run failed, 75 when it is worth trying again. Without --url it waits until the run, and all that
+    it set off, is over.
 
     Example: purista trigger --url https://triggers.example.com -s billing.v1.monthlyBillingCycle
+
+    Example: purista trigger --via temporal billing.app:billing -s monthlyBillingCycle
 
     Example: purista trigger billing.app:billing -s monthlyBillingCycle
     --nominal-time 2027-03-01T01:00:00Z
     """
     if not schedule:
         raise LoadError("no schedule is named; give --schedule NAME")
+    if via is not None:
+        others = {
+            "--url": url,
+            "--nominal-time": nominal_time,
+            "--payload": payload,
+            "--state": state,
+            "--anyway": anyway,
+            "--manual": manual,
+            "--bearer": bearer,
+            "--sign": sign,
+            "--retry-for": retry_for,
+            "--json": as_json,
+        }
+        for option in (option for option, value in others.items() if value):
+            raise LoadError(f"{option} is not for --via: the scheduler sends its own trigger")
+        return trigger_via(via, services or [], schedule, deployment, settings)
     given = _Given(
         load_services(services or ()),
         schedule,
         read_instant("--nominal-time", nominal_time),
         UNSET if payload is None else read_json(payload),
     )
+    failure = ""
     try:
         if url is None:
             _check_local(given, manual=manual, bearer=bearer, sign=sign, retry_for=retry_for)
+            if not anyway:
+                given.check_time()
             with handlers_talk(as_json=as_json):
-                decision, outcome = asyncio.run(_run_here(given, state))
+                decision, outcome, failure = asyncio.run(_run_here(given, state))
         else:
             if state is not None:
                 raise LoadError("--state is for runs in this process; leave it out with --url")
             patience = None if retry_for is None else read_duration("--retry-for", retry_for)
-            sender = client(ingress_settings(settings), url, bearer=bearer, sign=sign)
+            known = ingress_settings(settings)
+            if manual and not anyway:
+                given.check_time()
+            sender = client(known, url, bearer=bearer, sign=sign)
             decision = asyncio.run(_sent(sender, given, patience, manual=manual))
             outcome = ""
     except (IngressError, LedgerError) as error:
@@ -105,7 +150,9 @@ def trigger(
         print_json({**decision_json(decision), "outcome": outcome})
     else:
         print_decision(decision, outcome)
-    return code_of(decision, outcome)
+    if failure:
+        say(f"purista: schedule '{decision.schedule_id}': {failure}", "red")
+    return REFUSED if failure else code_of(decision, outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +163,14 @@ class _Given:
     name: str
     nominal: datetime | None
     data: Any
+
+    def check_time(self) -> None:
+        """Raise ``LoadError`` for a time that is none of the contract's, where that is at hand."""
+        if self.nominal is None or not self.services:
+            return
+        found = mistake(find_schedule(self.services, self.name), self.nominal)
+        if found:
+            raise LoadError(f"{found}; --anyway sends it all the same")
 
     def trigger(self, now: datetime, *, manual: bool) -> Trigger:
         """Return the trigger; where no contract is at hand the ingress derives its nominal time."""
@@ -146,6 +201,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise LoadError(f"cannot read '{path}': {error.strerror or error}") from None
+    except RecursionError:
+        raise LoadError(f"'{path}' is nested too deeply; send flatter JSON") from None
     except ValueError as error:
         place = (
             f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its encoding"
@@ -184,13 +241,30 @@ def _check_local(
         raise LoadError(f"{option} is for an ingress behind an address; give --url too")
     if not given.services:
         raise LoadError("no service is named; give PACKAGE.MODULE:SERVICE, or --url")
+    schedule = find_schedule(given.services, given.name)
+    if not isinstance(schedule.target, Event) or schedule.completed_by is not None:
+        refuse_unserved(given.services, schedule)
 
 
-async def _run_here(given: _Given, state: Path | None) -> tuple[Decision, str]:
-    async with LocalRunner(*given.services, state=state, paused=True) as runner:
+async def _run_here(given: _Given, state: Path | None) -> tuple[Decision, str, str]:
+    """Return the decision, the outcome of its run, and what came to nothing of all it set off."""
+    bridges = LocalBridges(given.services)
+    async with LocalRunner(
+        *given.services,
+        state=state,
+        event_bridge=bridges.events,
+        queue_bridge=bridges.queues,
+        paused=True,
+    ) as runner:
         decision = await runner.trigger(given.name, nominal_time=given.nominal, data=given.data)
-        outcome = await runner.ended(decision) if decision.accepted else ""
-    return decision, outcome
+        if not decision.accepted:
+            return decision, "", ""
+        schedule = runner.schedule(given.name)
+        if schedule.completed_by is not None:
+            say(f"waiting for event '{schedule.completed_by}', at most {schedule.run_timeout}")
+        outcome = await runner.ended(decision)
+        failure = await bridges.failure(schedule.run_timeout, runner.clock)
+        return decision, outcome, failure
 
 
 async def _sent(

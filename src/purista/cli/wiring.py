@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from purista.bridges import QueueBridge
-from purista.bridges.memory_events import MemoryEventBridge
-from purista.bridges.opening import open_queues
 from purista.cli.loading import load_manifest
 from purista.clock import Clock
 from purista.errors import LoadError, Problem, SettingsError
-from purista.host import Host
-from purista.ingress import Ingress
 from purista.ingress.ingress import RunStore
 from purista.ledgers import Nonces
 from purista.ledgers.opening import open_ledger
@@ -61,7 +55,7 @@ MEMORY: Final = "memory"
 
 def ledger_url(settings: IngressSettings, given: str | None) -> str | None:
     """Return the ledger's address, given or by the settings. Raises ``SettingsError``."""
-    return _resolved("the ledger's address", given or settings.ledger)
+    return resolved("the ledger's address", given or settings.ledger)
 
 
 def opened_ledger(url: str, settings: IngressSettings) -> RunStore:
@@ -81,11 +75,6 @@ def known_ledger(settings: IngressSettings, given: str | None) -> RunStore:
         raise LoadError("a ledger in memory ends with its process; name the one of the ingress")
     _check_file(url)
     return opened_ledger(url, settings)
-
-
-def opened_queues(settings: IngressSettings, given: str | None = None) -> QueueBridge:
-    """Return the queue bridge of the settings. Raises ``BridgeError`` or ``SettingsError``."""
-    return open_queues(_resolved("the address of the queues", given or settings.queues) or "")
 
 
 def verifiers(settings: IngressSettings, ledger: RunStore, clock: Clock) -> Sequence[Verifier]:
@@ -156,49 +145,11 @@ def client(
     return IngressClient(address, credentials=credentials, plain_http=known.plain_http)
 
 
-@contextlib.asynccontextmanager
-async def running(
-    services: Sequence[Service],
-    settings: IngressSettings,
-    *,
-    ledger: RunStore,
-    queues: QueueBridge,
-    clock: Clock,
-    grace: timedelta | None = None,
-) -> AsyncIterator[tuple[Ingress, Host]]:
-    """Open an ingress with the services' handlers in this process; leaving it drains, then closes all.
+def resolved(what: str, text: str | None) -> str | None:
+    """Return an address, or the one that ``env:NAME`` or ``file:PATH`` refers to.
 
-    Closes the ledger and the queues too.
+    Raises ``SettingsError``, which says ``what`` it is the address of.
     """
-    events = MemoryEventBridge(clock=clock)
-    async with contextlib.AsyncExitStack() as stack:
-        for each in (ledger, events, queues):
-            stack.push_async_callback(each.close)
-        ingress = Ingress(
-            services,
-            event_bridge=events,
-            queue_bridge=queues,
-            ledger=ledger,
-            clock=clock,
-            recovery=settings.recovery,
-            previous=previous(settings),
-            unknown_contract=settings.unknown_contract,
-        )
-        await stack.enter_async_context(ingress)
-        host = Host(
-            *services,
-            event_bridge=events,
-            queue_bridge=queues,
-            clock=clock,
-            ledger=ledger,
-            grace=grace,
-        )
-        await stack.enter_async_context(host)
-        yield ingress, host
-
-
-def _resolved(what: str, text: str | None) -> str | None:
-    """Return an address, or the one that ``env:NAME`` or ``file:PATH`` refers to."""
     if text is None or not is_reference(text):
         return text
     try:

@@ -18,6 +18,7 @@ from purista.errors import (
     BridgeError,
     IngressError,
     LeaseLostError,
+    PayloadError,
     Problem,
     TriggerError,
 )
@@ -33,6 +34,9 @@ logger = logging.getLogger("purista.consumer")
 
 TRIGGERS: Final = "purista.triggers"
 """The event, or the queue, that triggers are sent to."""
+
+SUBSCRIBER: Final = "ingress"
+"""The name under which consumers of that event share it, unless another is said."""
 
 PUBLISHED: Final = "nats-time-stamp"
 """The header that says when a message was published, as JetStream itself names it
@@ -68,8 +72,8 @@ class EventConsumer:
     """Takes triggers from an event while it is open.
 
     Consumers of one ``subscriber`` name share the triggers. One that is to be sent again fails its
-    delivery: a bridge that redelivers sends it again. What no retry can mend is logged and dropped, as an
-    event has no dead letters; send triggers that must not be lost to a queue.
+    delivery: a bridge that redelivers sends it again, and makes a dead letter of it after some attempts.
+    What no retry can mend becomes one at once. A queue tries again for as long as it takes.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class EventConsumer:
         event_bridge: EventBridge,
         event: str = TRIGGERS,
         *,
-        subscriber: str = "ingress",
+        subscriber: str = SUBSCRIBER,
     ) -> None:
         self._reception = Reception(ingress, "event", logger)
         self._bridge = event_bridge
@@ -109,6 +113,8 @@ class EventConsumer:
         given = await _answer(self._reception, message)
         if given.retry_after is not None:
             raise IngressError(words(given), status=given.status, retry_after=given.retry_after)
+        if given.is_problem:
+            raise PayloadError([Problem(f"event '{self._event}'", words(given))])
 
 
 class QueueConsumer:

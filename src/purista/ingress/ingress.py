@@ -14,7 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from purista.bridges import EnlistedQueues, EventBridge, QueueBridge, Subscription
+from purista.bridges import Connects, EnlistedQueues, EventBridge, QueueBridge, Subscription
 from purista.clock import Clock, SystemClock
 from purista.contract import Event, Queue, Schedule
 from purista.errors import BridgeError, LedgerError, PuristaError
@@ -56,6 +56,11 @@ CLAIM_LEASE = timedelta(seconds=30)
 
 class RunStore(Ledger, History, Protocol):
     """A ledger that remembers, as all of this package do."""
+
+
+def own_subscriber(service: str) -> str:
+    """Return the name under which the ingresses of a service hear that runs ended."""
+    return f"{service}.purista-ingress"
 
 
 class Ingress:
@@ -136,6 +141,12 @@ class Ingress:
     def is_open(self) -> bool:
         """Whether triggers are decided; not any more once it is closing."""
         return not self._closing
+
+    def away(self) -> list[str]:
+        """Return what is wrong with the bridges whose brokers are away, as they were last heard of."""
+        bridges = self._dispatcher.event_bridge, self._dispatcher.queue_bridge
+        health = [one.health for one in bridges if isinstance(one, Connects)]
+        return [one.reason or "it is away" for one in health if one.state == "down"]
 
     @property
     def is_busy(self) -> bool:
@@ -331,7 +342,7 @@ class Ingress:
         The ingresses of a service share that, so that an end is not lost while none of them is there.
         Each also hears of every end, for the runs that it watches itself.
         """
-        subscribe, own = self._event_bridge.subscribe, f"{service}.purista-ingress"
+        subscribe, own = self._event_bridge.subscribe, own_subscriber(service)
         enders = {
             one.completed_by
             for one in self.schedules.values()

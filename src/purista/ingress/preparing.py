@@ -116,6 +116,8 @@ def nominal_time(schedule: Schedule, trigger: Trigger, now: datetime) -> datetim
 def _verdict(
     schedule: Schedule, trigger: Trigger, nominal: datetime, now: datetime
 ) -> tuple[Verdict, str]:
+    if not 1970 <= nominal.year <= 2200:
+        return Verdict.UNEXPECTED, "its time is not in the years 1970 to 2200"
     if trigger.manual:
         return Verdict.ACCEPTED, "sent by a person"
     if not schedule.enabled:

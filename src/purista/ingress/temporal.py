@@ -19,9 +19,14 @@ try:
 except ModuleNotFoundError:
     raise MissingExtraError("the Temporal entry point", "temporal") from None
 
+from temporalio.api.workflowservice.v1 import (
+    DescribeScheduleRequest,
+    ListScheduleMatchingTimesRequest,
+)
 from temporalio.client import Client
 from temporalio.common import RetryPolicy, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -50,6 +55,10 @@ MOST: Final = 1000
 """How many activities a worker runs at a time; one that waits for a run takes hardly anything."""
 
 SCHEDULED: Final = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+SCHEDULED_BY: Final = SearchAttributeKey.for_keyword("TemporalScheduledById")
+TEMPORAL: Final = "temporal"
+"""Where a trigger says which Schedule sent it off the grid of its slots, and for when."""
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 RETRIES: Final = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -198,7 +207,7 @@ class TriggerActivities:
         What another try can mend is tried again, when the ingress says; anything else fails at once.
         """
         try:
-            decision = await self._ingress.accept(Trigger.from_cloudevent(event))
+            decision = await self._ingress.accept(Trigger.from_cloudevent(await _told(event)))
         except TriggerError as error:
             raise ApplicationError(str(error), type="TriggerError", non_retryable=True) from None
         except IngressError as error:
@@ -243,20 +252,58 @@ def _event(slots: Slots) -> dict[str, Any]:
         "subject": slots.schedule,
         "puristafingerprint": slots.fingerprint,
     }
-    at = _slot(slots)
+    attributes = info.typed_search_attributes
+    at = attributes.get(SCHEDULED)
+    if at is not None and _is_slot(at, slots):
+        return event | _timed(slots.schedule, at)
+    event |= {"puristamanual": "true", "id": f"{slots.schedule}/{info.run_id}"}
     if at is None:
-        return event | {"puristamanual": "true", "id": f"{slots.schedule}/{info.run_id}"}
-    time = at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return event | {"time": time, "id": f"{slots.schedule}/{time}"}
+        return event
+    sent = {"schedule": attributes.get(SCHEDULED_BY), "time": at.isoformat()}
+    return event | {TEMPORAL: sent}
 
 
-def _slot(slots: Slots) -> datetime | None:
-    """Return the nominal time; None where a person started the workflow, or clicked between slots."""
-    at = workflow.info().typed_search_attributes.get(SCHEDULED)
-    if at is None:
-        return None
+def _is_slot(at: datetime, slots: Slots) -> bool:
     phase, period = timedelta(seconds=slots.phase), timedelta(seconds=slots.period)
-    return None if (at - EPOCH - phase) % period else at.astimezone(UTC)
+    return not (at - EPOCH - phase) % period
+
+
+def _timed(schedule: str, at: datetime) -> dict[str, str]:
+    time = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"time": time, "id": f"{schedule}/{time}"}
+
+
+async def _told(event: dict[str, Any]) -> dict[str, Any]:
+    """Return a trigger as a person's only where its Schedule surely did not fire by itself.
+
+    Temporal marks neither: where somebody has changed when a Schedule fires, the ingress is told the time.
+    """
+    sent = event.get(TEMPORAL)
+    if sent is None:
+        return event
+    told = {name: value for name, value in event.items() if name != TEMPORAL}
+    at = datetime.fromisoformat(sent["time"])
+    if await _is_clicked(activity.client(), sent["schedule"], at):
+        return told
+    return {**told, "puristamanual": "false", **_timed(told["subject"], at)}
+
+
+async def _is_clicked(client: Client, schedule: str, at: datetime) -> bool:
+    """Whether a Schedule, which was not changed since, does not fire at a time by itself."""
+    service, namespace = client.workflow_service, client.namespace
+    try:
+        place = DescribeScheduleRequest(namespace=namespace, schedule_id=schedule)
+        found = await service.describe_schedule(place)
+        asked = ListScheduleMatchingTimesRequest(namespace=namespace, schedule_id=schedule)
+        asked.start_time.FromDatetime(at - timedelta(microseconds=1))
+        asked.end_time.FromDatetime(at + found.schedule.spec.jitter.ToTimedelta())
+        fires = await service.list_schedule_matching_times(asked)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    made, changed = found.info.create_time.seconds, found.info.update_time.seconds
+    return made <= at.timestamp() and changed < at.timestamp() and not fires.start_time
 
 
 def _is_cancelled() -> bool:

@@ -16,7 +16,15 @@ from typing import Final
 
 from purista.clockchange import Timing
 from purista.cover import Cover, Line, Uncovered, cover
-from purista.dialect import ClockWindow, Dialect, Reading, clock_windows, windows_met
+from purista.dialect import (
+    ClockWindow,
+    Dialect,
+    Reading,
+    clock_windows,
+    has_odd_change,
+    windows_met,
+)
+from purista.errors import ExpressionError, Problem
 from purista.expression import Cron
 from purista.turnover import Horizon
 
@@ -39,6 +47,16 @@ READING: Final = Reading(
     dst_overlap="last",
 )
 """What CronTriggerTimetable makes of a text as it stands; a wildcard's both passes are not certain."""
+
+PRESETS: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@quarterly": "0 0 1 */3 *",
+    "@yearly": "0 0 1 1 *",
+}
+"""The words that Airflow takes for lines (``airflow/utils/dates.py`` of 3.3.2)."""
 
 LONGEST_DESCRIPTION: Final = 1000
 """Characters of ``DagModel.timetable_description``; PostgreSQL refuses the DAG with more."""
@@ -92,6 +110,37 @@ def cron_text(line: Line, *, with_seconds: bool = False) -> str:
     if with_seconds or second != "0":
         fields.append(second)
     return " ".join(fields)
+
+
+def read_cron(text: str) -> Cron:
+    """Return what croniter takes a text for. Raises ``ExpressionError`` where no contract can say it.
+
+    >>> read_cron("15 4 * * L5 30").text
+    '30 15 4 * * 5#L'
+    """
+    text = PRESETS.get(text, text)
+    if "LW" in text or "L-" in text:
+        raise ExpressionError([Problem(f"cron '{text}'", "Airflow refuses it", "name other days")])
+    fields = text.split()
+    days = ",".join(_weekday_word(each) for each in "".join(fields[4:5]).split(","))
+    ordered = [*fields[_FIELDS:], *fields[:4], days]
+    return Cron(" ".join(ordered), day_rule="or", seconds=len(fields) > _FIELDS)
+
+
+def timings_of(lines: Sequence[Line], horizon: Horizon) -> list[Timing] | None:
+    """Return when the lines of one timetable fire; None where a clock change makes that uncertain."""
+    if lines and _disturb(lines, horizon):
+        return None
+    found = []
+    for cron, zone in lines:
+        dialect = dialect_of(Timing(cron, zone), horizon)
+        met = tuple(windows_met(cron, clock_windows(zone, horizon.start, horizon.end)))
+        if met and (not dialect.can_be_in(zone) or has_odd_change(met)):
+            return None
+        if dialect.dst_gap is None or dialect.dst_overlap is None:
+            return None
+        found.append(Timing(cron, zone, dialect.dst_gap, dialect.dst_overlap))
+    return found
 
 
 def cron_texts(lines: Sequence[Line]) -> list[str]:
@@ -158,6 +207,10 @@ def _times_of_day(cron: Cron) -> Iterator[int]:
         for minute in cron.minute.values:
             for second in cron.second.values:
                 yield 3600 * hour + 60 * minute + second
+
+
+def _weekday_word(text: str) -> str:
+    return f"{text[1:]}#L" if text[:1] == "L" else text
 
 
 def _weekday_text(text: str) -> str:

@@ -23,7 +23,7 @@ def shared_objects(settings: Iterable[EventBridgeSettings], url: str) -> Iterato
         if not each.create_shared:
             continue
         if each.group != DEFAULT_GROUP and each.group not in groups:
-            groups[each.group] = _group_object(each.group)
+            groups[each.group] = group_object(each.group)
         if isinstance(each.target, ApiDestinationTarget):
             name = route_name(each, url)
             if name not in routes:
@@ -34,6 +34,7 @@ def shared_objects(settings: Iterable[EventBridgeSettings], url: str) -> Iterato
         yield from routes[route]
 
 
-def _group_object(group: str) -> AwsObject:
+def group_object(group: str) -> AwsObject:
+    """Return what makes a schedule group."""
     request = {"Name": group, "Tags": [{"Key": "managed-by", "Value": MARKER}]}
     return AwsObject("CreateScheduleGroup", key_of("Group", group), request, {})

@@ -52,8 +52,8 @@ class DagFile:
         return _FILE % {
             "times": self._times(),
             "imports": self._imports(),
-            "id": _literal(self.schedule_id),
-            "dag_id": _literal(self.dag_id),
+            "id": literal_text(self.schedule_id),
+            "dag_id": literal_text(self.dag_id),
             "schedule": _timetable(self.lines),
             "start": _time(self.start),
             "end": _time(self.end),
@@ -62,9 +62,9 @@ class DagFile:
             "retries": self.retries,
             "first": _seconds(FIRST_DELAY),
             "longest": _seconds(LONGEST_DELAY),
-            "pool": f'\n        "pool": {_literal(self.pool)},' if self.pool else "",
-            "description": _literal(self.description),
-            "doc": _literal(self.doc),
+            "pool": f'\n        "pool": {literal_text(self.pool)},' if self.pool else "",
+            "description": literal_text(self.description),
+            "doc": literal_text(self.doc),
             "tasks": indent(self._tasks(), "    "),
         }
 
@@ -105,23 +105,23 @@ class DagFile:
         if isinstance(message, PubSubMessage):
             event = {f"ce-{name}": value for name, value in self._event().items()}
             return _PUBSUB % {
-                "project": _literal(message.project),
-                "topic": _literal(message.topic),
-                "connection": _literal(message.connection),
+                "project": literal_text(message.project),
+                "topic": literal_text(message.topic),
+                "connection": literal_text(message.connection),
                 "attributes": "\n".join(f"    {line}" for line in _entries(event)),
             }
         return _SQS % {
-            "queue": _literal(message.queue),
-            "connection": _literal(message.connection),
-            "content": _literal(json.dumps(self._event())),
+            "queue": literal_text(message.queue),
+            "connection": literal_text(message.connection),
+            "content": literal_text(json.dumps(self._event())),
         }
 
     def _post(self) -> str:
         return _HTTP % {
-            "url": _literal(self.url),
-            "source": _literal(self._source),
-            "fingerprint": _literal(self.fingerprint),
-            "token": _BEARER % _literal(self.connection) if self.connection else "",
+            "url": literal_text(self.url),
+            "source": literal_text(self._source),
+            "fingerprint": literal_text(self.fingerprint),
+            "token": _BEARER % literal_text(self.connection) if self.connection else "",
         }
 
     def _event(self) -> dict[str, str]:
@@ -166,14 +166,27 @@ MANUAL: Final = "{{ 'false' if dag_run.run_type.value == 'scheduled' else 'true'
 """Runs that a person makes, backfills too, are manual triggers."""
 
 
-def _timetable(lines: Sequence[Line]) -> str:
-    if not lines:
-        return "None"
-    texts, zone = [_literal(each) for each in cron_texts(lines)], _literal(lines[0].timezone)
+def timetable_text(crons: Sequence[str], timezone: str) -> str:
+    """Return the timetable of some lines of one zone, as it stands in a DAG file."""
+    texts, zone = [literal_text(each) for each in crons], literal_text(timezone)
     if len(texts) == 1:
         return f"CronTriggerTimetable({texts[0]}, timezone={zone})"
     arguments = "".join(f"        {each},\n" for each in [*texts, f"timezone={zone}"])
     return f"MultipleCronTriggerTimetable(\n{arguments}    )"
+
+
+def time_text(instant: str) -> str:
+    """Return a time in ISO 8601 as it stands in a DAG file."""
+    return f'datetime.fromisoformat("{instant}")'
+
+
+def literal_text(text: str) -> str:
+    """Return a Python literal: a JSON string is one within Unicode's first plane."""
+    return json.dumps(text) if max(text, default="") <= "\uffff" else ascii(text)
+
+
+def _timetable(lines: Sequence[Line]) -> str:
+    return timetable_text(cron_texts(lines), lines[0].timezone) if lines else "None"
 
 
 def _used(names: Mapping[str, object]) -> str:
@@ -181,20 +194,15 @@ def _used(names: Mapping[str, object]) -> str:
 
 
 def _entries(values: dict[str, str]) -> list[str]:
-    return [f"    {_literal(name)}: {_literal(value)}," for name, value in values.items()]
+    return [f"    {literal_text(name)}: {literal_text(value)}," for name, value in values.items()]
 
 
 def _time(instant: datetime | None) -> str:
-    return f'datetime.fromisoformat("{instant.isoformat()}")' if instant else "None"
+    return time_text(instant.isoformat()) if instant else "None"
 
 
 def _seconds(duration: timedelta) -> int:
     return int(duration.total_seconds())
-
-
-def _literal(text: str) -> str:
-    """Return a Python literal: a JSON string is one within Unicode's first plane."""
-    return json.dumps(text) if max(text, default="") <= "\uffff" else ascii(text)
 
 
 _PROVIDERS: Final = {

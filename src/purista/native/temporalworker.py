@@ -100,6 +100,7 @@ SKEW = timedelta(minutes=1)
 """How long after its time-out a run that is not noted as over is so all the same."""
 
 SCHEDULED = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+SCHEDULED_BY = SearchAttributeKey.for_keyword("TemporalScheduledById")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RETRIES = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -209,27 +210,72 @@ class PuristaTrigger:
             "subject": slots.schedule,
             "puristafingerprint": slots.fingerprint,
         }
-        at = self.slot(slots)
-        if at is None:
-            event["puristamanual"] = "true"
-            event["id"] = slots.schedule + "/" + workflow.info().run_id
-        else:
-            event["time"] = at.strftime("%%Y-%%m-%%dT%%H:%%M:%%SZ")
-            event["id"] = slots.schedule + "/" + event["time"]
+        attributes = workflow.info().typed_search_attributes
+        at = attributes.get(SCHEDULED)
+        if at is not None and self.is_slot(at, slots):
+            return {**event, **timed(slots.schedule, at)}
+        event["puristamanual"] = "true"
+        event["id"] = slots.schedule + "/" + workflow.info().run_id
+        if at is not None:
+            sent = {"schedule": attributes.get(SCHEDULED_BY), "time": at.isoformat()}
+            event["temporal"] = sent
         return event
 
-    def slot(self, slots: Slots) -> datetime | None:
-        """Return the nominal time; None where a person started the run."""
-        at = workflow.info().typed_search_attributes.get(SCHEDULED)
-        if at is None:
-            return None
+    def is_slot(self, at: datetime, slots: Slots) -> bool:
+        """Return whether a time is on the grid of the slots."""
         phase, period = timedelta(seconds=slots.phase), timedelta(seconds=slots.period)
-        return None if (at - EPOCH - phase) %% period else at.astimezone(UTC)
+        return not (at - EPOCH - phase) %% period
+
+
+def timed(schedule: str, at: datetime) -> dict[str, str]:
+    """Return the attributes of a trigger that has a nominal time."""
+    text = at.astimezone(UTC).strftime("%%Y-%%m-%%dT%%H:%%M:%%SZ")
+    return {"time": text, "id": schedule + "/" + text}
+
+
+async def told(event: dict[str, Any]) -> dict[str, Any]:
+    """Return a trigger as a person's only where its Schedule surely did not fire by itself.
+
+    Temporal marks neither: where somebody has changed when a Schedule fires, the ingress is told the time.
+    """
+    sent = event.get("temporal")
+    if sent is None:
+        return event
+    plain = {name: value for name, value in event.items() if name != "temporal"}
+    at = datetime.fromisoformat(sent["time"])
+    if await is_clicked(activity.client(), sent["schedule"], at):
+        return plain
+    return {**plain, "puristamanual": "false", **timed(plain["subject"], at)}
+
+
+async def is_clicked(client: Client, schedule: str, at: datetime) -> bool:
+    """Return whether a Schedule, which was not changed since, does not fire at a time by itself."""
+    from temporalio.api.workflowservice.v1 import (
+        DescribeScheduleRequest,
+        ListScheduleMatchingTimesRequest,
+    )
+    from temporalio.service import RPCError, RPCStatusCode
+
+    service, namespace = client.workflow_service, client.namespace
+    try:
+        place = DescribeScheduleRequest(namespace=namespace, schedule_id=schedule)
+        found = await service.describe_schedule(place)
+        asked = ListScheduleMatchingTimesRequest(namespace=namespace, schedule_id=schedule)
+        asked.start_time.FromDatetime(at - timedelta(microseconds=1))
+        asked.end_time.FromDatetime(at + found.schedule.spec.jitter.ToTimedelta())
+        fires = await service.list_schedule_matching_times(asked)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    made, changed = found.info.create_time.seconds, found.info.update_time.seconds
+    return made <= at.timestamp() and changed < at.timestamp() and not fires.start_time
 
 
 @activity.defn(name="PuristaSendTrigger")
 async def send_trigger(event: dict[str, Any]) -> dict[str, Any]:
     """Post a trigger; return what was decided."""
+    event = await told(event)
     decision = await asyncio.to_thread(ask, event["subject"], "POST", "/triggers", event)
     if not isinstance(decision, dict) or not {"decision", "reason", "runId"} <= decision.keys():
         raise ApplicationError("the ingress answered without a decision", non_retryable=True)
@@ -356,7 +402,10 @@ def documents(folder: Path) -> list[Any]:
 
 
 async def update(client: Client, wanted: Any) -> None:
-    """Update a Schedule that is there; raise RuntimeError if its marker is not ours."""
+    """Update a Schedule that is there; raise RuntimeError if its marker is not ours.
+
+    Without the token of what was read: Temporal would drop the update without a word where that has changed.
+    """
     from temporalio.api.workflowservice.v1 import DescribeScheduleRequest, UpdateScheduleRequest
 
     place = {"namespace": wanted.namespace, "schedule_id": wanted.schedule_id}
@@ -368,7 +417,6 @@ async def update(client: Client, wanted: Any) -> None:
         UpdateScheduleRequest(
             **place,
             schedule=wanted.schedule,
-            conflict_token=found.conflict_token,
             identity=wanted.identity,
             request_id=wanted.request_id,
         )

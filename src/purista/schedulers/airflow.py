@@ -100,6 +100,9 @@ MOST_SLOTS: Final = 48
 
 LONGEST_TRY: Final = timedelta(days=1)
 
+FILE_NAMES: Final = NameRule(longest=200, others=re.compile(r"[^a-z0-9_.-]"), lower=True)
+"""Names of files that differ in more than case."""
+
 
 class Airflow:
     """The scheduler ``airflow``."""
@@ -135,9 +138,9 @@ class Airflow:
 
     def artifacts(self, placed: Sequence[Placed], request: Request) -> Iterator[Artifact]:
         """Yield a Python file for each schedule; names of files differ in more than case."""
-        paths = names_of((each.schedule.id for each in placed), _FILE_NAMES)
+        paths = names_of((each.schedule.id for each in placed), FILE_NAMES)
         for each in placed:
-            yield Artifact(f"{paths[each.schedule.id]}.py", _dag_file(each, request).text)
+            yield Artifact(f"{paths[each.schedule.id]}.py", dag_file(each, request).text)
 
 
 SCHEDULER: Final = Airflow()
@@ -171,7 +174,8 @@ def _once_cover(at: datetime) -> Cover | Uncovered:
     return Cover((Line(Cron(text, seconds=True), "UTC"),), Fit.EXACT)
 
 
-def _dag_file(placed: Placed, request: Request) -> DagFile:
+def dag_file(placed: Placed, request: Request) -> DagFile:
+    """Return the file of a schedule."""
     schedule, settings = placed.schedule, placed.settings
     assert isinstance(settings, AirflowSettings)
     catchup = _sends_every_slot(placed, request)
@@ -255,4 +259,3 @@ def _doc(placed: Placed) -> str:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
-_FILE_NAMES: Final = NameRule(longest=200, others=re.compile(r"[^a-z0-9_.-]"), lower=True)

@@ -162,7 +162,11 @@ class CloudScheduler:
     def artifacts(self, placed: Sequence[Placed], request: Request) -> Iterator[Artifact]:
         """Yield the files for all schedules: Terraform, API requests."""
         jobs = [
-            (line_key("job_", each.schedule.id, number), each, _job(each, number, name, request))
+            (
+                line_key("job_", each.schedule.id, number),
+                each,
+                job_document(each, number, name, request),
+            )
             for each, names in line_names(placed)
             for number, name in enumerate(names)
         ]
@@ -193,6 +197,40 @@ def cron_text(cron: Cron) -> str:
     minute = field_text(MINUTE, cron.minute.values)
     hour = field_text(HOUR, cron.hour.values)
     return f"{minute} {hour} {day} {field_text(MONTH, cron.month.values)} {weekday}"
+
+
+def snake(key: str) -> str:
+    """Return a name of JSON as protocol buffers and Terraform write it.
+
+    >>> snake("retryConfig")
+    'retry_config'
+    """
+    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", key)
+
+
+def job_document(placed: Placed, number: int, name: str, request: Request) -> dict[str, Any]:
+    """Return the job for one of a schedule's lines, as the REST API has it; lines are counted from 0."""
+    settings, line = _settings(placed), placed.cover.lines[number]
+    retry = _retry(placed, line, request)
+    made: dict[str, Any] = {
+        "name": f"{settings.parent}/jobs/{name}",
+        "description": described(placed, placed.schedule.description, LONGEST_DESCRIPTION),
+        "schedule": cron_text(line.cron),
+        "timeZone": "Etc/UTC" if line.timezone == "UTC" else line.timezone,
+        "retryConfig": _retry_config(retry),
+    }
+    attributes = _attributes(placed, f"cloud-scheduler/{made['name']}")
+    match settings.target:
+        case HttpTarget():
+            made["attemptDeadline"] = f"{retry.deadline}s"
+            made["httpTarget"] = _http_target(placed, attributes, request)
+        case PubSubTarget(topic=topic):
+            grid = grid_of([line], request.horizon)
+            made["pubsubTarget"] = {
+                "topicName": f"projects/{settings.project}/topics/{topic}",
+                "attributes": {**attributes, f"ce-{SLOTS}": f"{grid.period}+{grid.phase}"},
+            }
+    return made
 
 
 def _recovery_findings(placed: Placed, request: Request) -> Iterator[Finding]:
@@ -232,31 +270,6 @@ def _settings(placed: Placed) -> CloudSchedulerSettings:
 
 def _uri(placed: Placed, request: Request) -> str:
     return f"{request.ingress.triggers_url}/{quote(placed.schedule.id, safe='')}"
-
-
-def _job(placed: Placed, number: int, name: str, request: Request) -> dict[str, Any]:
-    """Return a job as the REST API has it."""
-    settings, line = _settings(placed), placed.cover.lines[number]
-    retry = _retry(placed, line, request)
-    made: dict[str, Any] = {
-        "name": f"{settings.parent}/jobs/{name}",
-        "description": described(placed, placed.schedule.description, LONGEST_DESCRIPTION),
-        "schedule": cron_text(line.cron),
-        "timeZone": "Etc/UTC" if line.timezone == "UTC" else line.timezone,
-        "retryConfig": _retry_config(retry),
-    }
-    attributes = _attributes(placed, f"cloud-scheduler/{made['name']}")
-    match settings.target:
-        case HttpTarget():
-            made["attemptDeadline"] = f"{retry.deadline}s"
-            made["httpTarget"] = _http_target(placed, attributes, request)
-        case PubSubTarget(topic=topic):
-            grid = grid_of([line], request.horizon)
-            made["pubsubTarget"] = {
-                "topicName": f"projects/{settings.project}/topics/{topic}",
-                "attributes": {**attributes, f"ce-{SLOTS}": f"{grid.period}+{grid.phase}"},
-            }
-    return made
 
 
 def _http_target(placed: Placed, attributes: Mapping[str, str], request: Request) -> dict[str, Any]:
@@ -315,9 +328,7 @@ def _arguments(placed: Placed, job: Mapping[str, Any]) -> dict[str, Any]:
     """Return a job as Terraform has it."""
     settings = _settings(placed)
     made = {
-        _snake(key): terraform.literal(_snaked(value))
-        for key, value in job.items()
-        if key != "name"
+        snake(key): terraform.literal(_snaked(value)) for key, value in job.items() if key != "name"
     }
     return {
         "name": str(job["name"]).rpartition("/")[2],
@@ -332,10 +343,6 @@ def _snaked(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {
-        _snake(key): each if key in ("headers", "attributes") else _snaked(each)
+        snake(key): each if key in ("headers", "attributes") else _snaked(each)
         for key, each in value.items()
     }
-
-
-def _snake(key: str) -> str:
-    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", key)

@@ -301,7 +301,7 @@ def _block(placed: Placed, request: Request) -> str:
     if placed.accepted:
         comments.append(f"# accepted: {accepted_text(placed)}")
     if schedule.description:
-        comments.append(f"# {_one_line(schedule.description)}")
+        comments.append(f"# {one_line(schedule.description)}")
     command = _command(placed, request)
     off = "" if schedule.enabled else "# disabled: "
     lines = [f"{off}{cron_text(line)} {command}" for line in placed.cover.lines]
@@ -315,19 +315,24 @@ def cron_text(line: Line) -> str:
 
 def _command(placed: Placed, request: Request) -> str:
     """Return the user and the command of a schedule's lines. Nothing in it means anything to cron."""
-    schedule, settings = placed.schedule, _settings_of(placed)
+    settings = _settings_of(placed)
+    words = [f"{name}={value}" for name, value in script_settings(placed, request).items()]
+    return " ".join([settings.user, *words, settings.program])
+
+
+def script_settings(placed: Placed, request: Request) -> dict[str, str]:
+    """Return what the script is told of a schedule, but for what all lines of a file share."""
+    schedule = placed.schedule
     jitter = jitter_of(schedule, request.horizon)
     grid = slots_of(placed.cover.lines, request.horizon)
-    given = trigger_settings(schedule, placed.fingerprint, grid, jitter)
-    words = [f"{name}={value}" for name, value in given.items()]
-    return " ".join([settings.user, *words, settings.program])
+    return trigger_settings(schedule, placed.fingerprint, grid, jitter)
 
 
 def _url_text(request: Request) -> str:
     return f"PURISTA_URL={request.ingress.triggers_url}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text that is a comment to its end."""
     return "".join(each if each.isprintable() else " " for each in " ".join(text.split()))
 

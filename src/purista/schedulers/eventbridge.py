@@ -176,7 +176,7 @@ class EventBridge:
         yield from found
         yield from description_findings(
             placed,
-            _words(placed),
+            words_of(placed),
             LONGEST_DESCRIPTION,
             codes=[each.code for each in found],
             source=API,
@@ -186,17 +186,32 @@ class EventBridge:
     def artifacts(self, placed: Sequence[Placed], request: Request) -> Iterator[Artifact]:
         """Yield the files for all schedules: CloudFormation, Terraform, API requests."""
         objects = [
-            *shared_objects(map(_settings, placed), request.ingress.triggers_url),
-            *(
-                _schedule_object(each, number, name, request)
-                for each, names in line_names(placed)
-                for number, name in enumerate(names)
-            ),
+            *shared_objects(map(settings_of, placed), request.ingress.triggers_url),
+            *(made for _, made in _schedule_objects(placed, request)),
         ]
         yield from files(objects, f"{MARKER}: triggers of schedules")
 
 
 SCHEDULER: Final = EventBridge()
+
+
+def schedule_requests(
+    placed: Sequence[Placed], request: Request
+) -> Iterator[tuple[Placed, dict[str, Any]]]:
+    """Yield the CreateSchedule request of each line of what is placed, as data."""
+    for each, made in _schedule_objects(placed, request):
+        yield each, {**made.request, "GroupName": settings_of(each).group}
+
+
+def settings_of(placed: Placed) -> EventBridgeSettings:
+    """Return the settings of a placed schedule."""
+    assert isinstance(placed.settings, EventBridgeSettings)
+    return placed.settings
+
+
+def words_of(placed: Placed) -> str:
+    """Return the description, such that CloudFormation finds no dynamic reference in it."""
+    return placed.schedule.description.replace("{{", "{ {")
 
 
 def _recovery_findings(placed: Placed, request: Request) -> Iterator[Finding]:
@@ -240,7 +255,7 @@ def _jitter_findings(placed: Placed, request: Request) -> Iterator[Finding]:
 def _endpoint_findings(placed: Placed, request: Request) -> Iterator[Finding]:
     """Yield a finding where an API destination cannot have the ingress's address."""
     url = request.ingress.triggers_url
-    if not isinstance(_settings(placed).target, ApiDestinationTarget):
+    if not isinstance(settings_of(placed).target, ApiDestinationTarget):
         return
     wrong = ""
     if not url.startswith("https://"):
@@ -284,13 +299,16 @@ def _finding(
     )
 
 
-def _settings(placed: Placed) -> EventBridgeSettings:
-    assert isinstance(placed.settings, EventBridgeSettings)
-    return placed.settings
+def _schedule_objects(
+    placed: Sequence[Placed], request: Request
+) -> Iterator[tuple[Placed, AwsObject]]:
+    for each, names in line_names(placed):
+        for number, name in enumerate(names):
+            yield each, _schedule_object(each, number, name, request)
 
 
 def _schedule_object(placed: Placed, number: int, name: str, request: Request) -> AwsObject:
-    schedule, settings = placed.schedule, _settings(placed)
+    schedule, settings = placed.schedule, settings_of(placed)
     expression, timezone = _expression(placed, number)
     about = {"schedule": schedule.id, "fingerprint": placed.fingerprint}
     if placed.accepted:
@@ -298,7 +316,7 @@ def _schedule_object(placed: Placed, number: int, name: str, request: Request) -
     asked = {
         "Name": name,
         "GroupName": Link(key_of("Group", settings.group), "Name", settings.group),
-        "Description": described(placed, _words(placed), LONGEST_DESCRIPTION),
+        "Description": described(placed, words_of(placed), LONGEST_DESCRIPTION),
         "ScheduleExpression": expression,
         "ScheduleExpressionTimezone": timezone,
         "FlexibleTimeWindow": _flexible_window(schedule, request),
@@ -318,7 +336,7 @@ def _expression(placed: Placed, number: int) -> tuple[str, str]:
 
 
 def _target(placed: Placed, name: str, request: Request) -> dict[str, Any]:
-    settings = _settings(placed)
+    settings = settings_of(placed)
     made: dict[str, Any] = {
         "Arn": "",
         "RoleArn": settings.role_arn,
@@ -350,7 +368,7 @@ def _event(placed: Placed, name: str) -> dict[str, str]:
     return {
         "specversion": SPECVERSION,
         "id": f"{schedule_id}/{SLOT}",
-        "source": f"eventbridge/{_settings(placed).group}/{name}",
+        "source": f"eventbridge/{settings_of(placed).group}/{name}",
         "type": TYPE,
         "subject": schedule_id,
         "time": SLOT,
@@ -386,11 +404,6 @@ def _flexible_window(schedule: Schedule, request: Request) -> dict[str, Any]:
     if not minutes:
         return {"Mode": "OFF"}
     return {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": minutes}
-
-
-def _words(placed: Placed) -> str:
-    """Return the description, such that CloudFormation finds no dynamic reference in it."""
-    return placed.schedule.description.replace("{{", "{ {")
 
 
 _MINUTE: Final = timedelta(minutes=1)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from purista.clockchange import Timed
 from purista.compiling import Artifact, Placed, Request, accepted_text, timing_of
 from purista.contract import Schedule
 from purista.cover import Cover, Line, Uncovered, cover
@@ -169,7 +170,7 @@ class Kubernetes:
 
     def cover(self, schedule: Schedule, request: Request) -> Cover | Uncovered:
         """Return the native lines for a schedule, or why there are none."""
-        dialect = _IN_UTC if _is_misread(schedule, request.horizon) else DIALECT
+        dialect = _IN_UTC if is_misread(schedule, request.horizon) else DIALECT
         return cover(
             timing_of(schedule), dialect, request.horizon, exact_native=request.exact_native
         )
@@ -195,17 +196,19 @@ class Kubernetes:
     def artifacts(self, placed: Sequence[Placed], request: Request) -> Iterator[Artifact]:
         """Yield a YAML file for each schedule, with a CronJob for each of its lines."""
         for each in placed:
-            documents = [
-                _cronjob(each, line, number, request)
-                for number, line in enumerate(each.cover.lines, 1)
-            ]
-            yield Artifact(f"{each.name}.yaml", "---\n".join(documents))
+            yield Artifact(f"{each.name}.yaml", "---\n".join(cronjob_texts(each, request)))
 
 
 SCHEDULER: Final = Kubernetes()
 
 
-def _is_misread(schedule: Schedule, horizon: Horizon) -> bool:
+def cronjob_texts(placed: Placed, request: Request) -> Iterator[str]:
+    """Yield a CronJob for each line of a schedule, as YAML."""
+    for number, line in enumerate(placed.cover.lines, 1):
+        yield _cronjob(placed, line, number, request)
+
+
+def is_misread(schedule: Timed, horizon: Horizon) -> bool:
     """Whether lines in the schedule's own zone would miss times of it, so that lines in UTC are needed.
 
     robfig/cron looks for a day that matches from midnight to midnight. East of Greenwich it goes back

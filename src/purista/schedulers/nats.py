@@ -39,7 +39,7 @@ from purista.compiling import (
 )
 from purista.contract import Schedule
 from purista.cover import Cover, Fit, Line, Uncovered, cover
-from purista.dialect import Dialect, Reading, clock_windows, touches_midnight
+from purista.dialect import Dialect, Reading, begins_within_an_hour, clock_windows, touches_midnight
 from purista.expression import Once
 from purista.naming import NameRule
 from purista.portability import (
@@ -211,9 +211,10 @@ class Nats:
         for each in placed:
             by_stream[_settings(each).stream].append(each)
         for stream, members in sorted(by_stream.items()):
-            messages = [_messages(each, request.horizon) for each in members]
+            messages = [schedule_messages(each, request.horizon) for each in members]
             lines = (one for found in messages for one in found)
-            yield Artifact(f"{stream}/stream.json", _stream(stream, members))
+            config = json.dumps(stream_config(stream, members), indent=2) + "\n"
+            yield Artifact(f"{stream}/stream.json", config)
             yield Artifact(f"{stream}/messages.jsonl", "".join(map(_json_line, lines)))
             yield Artifact(
                 f"{stream}/publish.sh", _script(stream, members, messages), executable=True
@@ -229,8 +230,9 @@ def _settings(placed: Placed) -> NatsSettings:
 
 
 def _dialect(timezone: str, horizon: Horizon) -> Dialect:
-    """Return the dialect in a zone: UTC alone where the clock changes at or over midnight."""
-    if touches_midnight(clock_windows(timezone, horizon.start, horizon.end)):
+    """Return the dialect in a zone: UTC alone where the clock changes at or over midnight, or within an hour."""
+    windows = clock_windows(timezone, horizon.start, horizon.end)
+    if touches_midnight(windows) or begins_within_an_hour(windows):
         return replace(DIALECT, zones=frozenset({"UTC"}))
     return DIALECT
 
@@ -286,7 +288,7 @@ def _five_years(schedule: Schedule, since: datetime, at: datetime | None) -> Fin
     )
 
 
-class _Message(NamedTuple):
+class ScheduleMessage(NamedTuple):
     """A message to publish; ``before`` is when it is too late for it, as it would fire at once."""
 
     subject: str
@@ -294,7 +296,7 @@ class _Message(NamedTuple):
     before: datetime | None = None
 
 
-def _messages(placed: Placed, horizon: Horizon) -> list[_Message]:
+def schedule_messages(placed: Placed, horizon: Horizon) -> list[ScheduleMessage]:
     """Return the messages of a schedule: one for each line, none where it is disabled."""
     schedule = placed.schedule
     if not schedule.enabled:
@@ -305,11 +307,11 @@ def _messages(placed: Placed, horizon: Horizon) -> list[_Message]:
         time = utc_text(at)
         headers = {"Nats-Schedule": f"@at {time}", **_headers(placed)}
         slot = {"ce-time": time, "ce-id": f"{schedule.id}/{time}"}
-        return [_Message(f"{subject}.1", headers | slot, at)]
+        return [ScheduleMessage(f"{subject}.1", headers | slot, at)]
     period, phase = grid_of(placed.cover.lines, horizon)
     slots = {"ce-puristaslots": f"{period}+{phase}"}
     return [
-        _Message(f"{subject}.{number}", _line_headers(line) | _headers(placed) | slots)
+        ScheduleMessage(f"{subject}.{number}", _line_headers(line) | _headers(placed) | slots)
         for number, line in enumerate(placed.cover.lines, 1)
     ]
 
@@ -368,18 +370,18 @@ def _header_text(text: str) -> str:
     return percent_encoded(text, safe=_PLAIN)
 
 
-def _json_line(message: _Message) -> str:
+def _json_line(message: ScheduleMessage) -> str:
     found: dict[str, Any] = {"subject": message.subject, "headers": message.headers}
     if message.before:
         found["before"] = utc_text(message.before)
     return json.dumps(found) + "\n"
 
 
-def _stream(stream: str, members: Sequence[Placed]) -> str:
+def stream_config(stream: str, members: Sequence[Placed]) -> dict[str, Any]:
     """Return the configuration of a stream, as JetStream's interface and the nats command take it."""
     found = [_settings(each) for each in members]
     subjects = {f"{each.subject_prefix}.>" for each in found} | {each.target for each in found}
-    config = {
+    return {
         "name": stream,
         "description": "Schedules and triggers of purista",
         "subjects": sorted(subjects),
@@ -401,10 +403,11 @@ def _stream(stream: str, members: Sequence[Placed]) -> str:
         "allow_msg_schedules": True,
         "metadata": {"managed-by": MARKER},
     }
-    return json.dumps(config, indent=2) + "\n"
 
 
-def _script(stream: str, members: Sequence[Placed], messages: Sequence[Sequence[_Message]]) -> str:
+def _script(
+    stream: str, members: Sequence[Placed], messages: Sequence[Sequence[ScheduleMessage]]
+) -> str:
     parts = [_HEAD % {"stream": quote(stream)}]
     for each, found in zip(members, messages, strict=True):
         parts.append(f"\nreplace {quote(f'{_subject(each)}.*')}\n")
@@ -412,7 +415,7 @@ def _script(stream: str, members: Sequence[Placed], messages: Sequence[Sequence[
     return "".join(parts)
 
 
-def _publish(message: _Message) -> str:
+def _publish(message: ScheduleMessage) -> str:
     """Return the command that publishes a message."""
     options = "".join(
         f" \\\n  --header {quote(f'{name}:{value}')}" for name, value in message.headers.items()

@@ -177,9 +177,9 @@ class Systemd:
     def artifacts(self, placed: Sequence[Placed], request: Request) -> Iterator[Artifact]:
         """Yield a timer and a service for each schedule, and the script."""
         for each in placed:
-            starts = _starts(each, request)
-            yield Artifact(f"{unit_name(each)}.timer", _timer(each, starts))
-            yield Artifact(f"{unit_name(each)}.service", _service(each, starts, request))
+            timer, service = unit_texts(each, request)
+            yield Artifact(f"{unit_name(each)}.timer", timer)
+            yield Artifact(f"{unit_name(each)}.service", service)
         yield Artifact(TRIGGER_NAME, TRIGGER, executable=True)
 
 
@@ -189,6 +189,12 @@ SCHEDULER: Final = Systemd()
 def unit_name(placed: Placed) -> str:
     """Return the name of the units of a schedule, without their type."""
     return f"purista-{placed.name}"
+
+
+def unit_texts(placed: Placed, request: Request) -> tuple[str, str]:
+    """Return the texts of a timer and of its service."""
+    starts = _starts(placed, request)
+    return _timer(placed, starts), _service(placed, starts, request)
 
 
 def is_persistent(placed: Placed) -> bool:

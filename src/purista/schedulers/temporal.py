@@ -5,7 +5,8 @@ ends when the ingress has answered, or with ``wait`` when the run is over; Tempo
 nothing about a run either way.
 
 A manual run ("trigger now") has no slot: Temporal hands it the time of the click as its scheduled time.
-A time that is off the grid of the slots is taken for one, and so is a workflow that no schedule started.
+A time that is off the grid of the slots is taken for one unless the schedule fires then by itself, and so is
+a workflow that no schedule started.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ class Temporal:
         """Yield a request for each schedule, and one module with the workflow and the worker."""
         files = names_of((each.name for each in placed), _FILES)
         for each in placed:
-            text = json.dumps(_create(each, request), indent=2) + "\n"
+            text = json.dumps(create_request(each, request), indent=2) + "\n"
             yield Artifact(f"schedules/{files[each.name]}.json", text)
         yield Artifact(MODULE, _module(placed, request))
 
@@ -340,7 +341,7 @@ def _waits(placed: Placed) -> bool:
     return placed.settings.wait
 
 
-def _create(placed: Placed, request: Request) -> dict[str, Any]:
+def create_request(placed: Placed, request: Request) -> dict[str, Any]:
     """Return a ``CreateScheduleRequest`` in the JSON form of protocol buffers."""
     schedule, settings = placed.schedule, placed.settings
     assert isinstance(settings, TemporalSettings)

@@ -54,7 +54,7 @@ class Reads:
         return Answer(200, {"status": "ok"})
 
     async def ready(self, request: Request) -> Answer:
-        """Return that triggers can be decided: the ingress is open, and the ledger answers."""
+        """Return that triggers can be decided and sent on: the ledger answers, no broker is away."""
         if not self._ingress.is_open:
             raise Refusal(unavailable("the ingress is closing"), "not_ready")
         async with self._asking:
@@ -65,6 +65,9 @@ class Reads:
         if self._failure is not None:
             answer = unavailable("the ledger does not answer")
             raise Refusal(answer, "not_ready", note=self._failure)
+        away = self._ingress.away()
+        if away:
+            raise Refusal(unavailable("a broker is away"), "not_ready", note="; ".join(away))
         return Answer(200, {"status": "ready"})
 
     async def document(self, request: Request) -> Answer:

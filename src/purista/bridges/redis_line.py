@@ -1,4 +1,4 @@
-"""The one connection on which a Redis event bridge takes its steps: sent as they come, answered in order.
+"""The one connection on which a Redis bridge takes its steps: sent as they come, answered in order.
 
 Nothing is ever sent twice. A caller that is cancelled leaves its answer to be dropped: no connection
 is broken by it.

@@ -1,4 +1,4 @@
-"""The server of a Redis event bridge: asked until it answers, looked for while it is away."""
+"""The server of a Redis bridge: asked until it answers, looked for while it is away."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection as Connection
 
 from purista.bridges.port import Health
-from purista.bridges.redis_event_errors import bare, explanation, is_lasting
-from purista.bridges.redis_event_line import RedisLine, Value
+from purista.bridges.redis_errors import bare, explanation, is_lasting
+from purista.bridges.redis_line import RedisLine, Value
 from purista.errors import BridgeClosedError, BridgeError
 from purista.redisstore.address import Address
 from purista.redisstore.script import Script
@@ -58,7 +58,7 @@ class NoGroupError(BridgeError):
     """The server does not know the subscriber: it lost what it had."""
 
 
-class RedisEventServer:
+class RedisServer:
     """One server, as one bridge uses it, in one event loop.
 
     ``timeout`` bounds a step, with all the times that it is sent. Raises ``BridgeError``, which never

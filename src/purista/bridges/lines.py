@@ -1,21 +1,12 @@
-"""Calls that wait for a job of a PostgreSQL queue bridge, and what wakes them."""
+"""Calls that wait for a job of a queue bridge that looks for jobs on behalf of all of them."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import Callable
 from datetime import timedelta
 
-import psycopg
-
 from purista.bridges.port import LeasedJob
-from purista.bridges.postgres_schema import CHANNEL
 from purista.clock import Clock, Timer
-from purista.postgres.connections import Connection, Connections
-
-logger = logging.getLogger("purista.bridges")
 
 AT_ONCE = 50
 """How many jobs a look asks for at most."""
@@ -103,41 +94,3 @@ class Line:
             waiter.fail(error)
         self.waiters.clear()
         self.changed.set()
-
-
-class Listener:
-    """Hears on a connection of its own what is new, for as long as that connection lives."""
-
-    def __init__(self, connections: Connections, heard: Callable[[str], None]) -> None:
-        self._connections = connections
-        self._heard = heard
-        self._task: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
-
-    async def start(self) -> None:
-        """Return once it listens. What was told before may have been missed: look after this."""
-        if self._task is None:
-            async with self._starting:
-                if self._task is None:
-                    connection = await self._connections.listening(CHANNEL)
-                    self._task = asyncio.create_task(
-                        self._listen(connection), name="purista postgres listener"
-                    )
-
-    async def close(self) -> None:
-        """Stop listening."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _listen(self, connection: Connection) -> None:
-        try:
-            async for notification in connection.notifies():
-                self._heard(notification.payload)
-        except psycopg.Error as error:
-            logger.warning("queue bridge: %s", self._connections.explained(error))
-        finally:
-            self._task = None
-            await connection.close()
-            self._heard("")

@@ -1,4 +1,4 @@
-"""The connection on which a Redis event bridge listens to channels: made again, with all of them."""
+"""The connection on which a Redis bridge listens to channels: made again, with all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
 
-from purista.bridges.redis_event_server import Failure, RedisEventServer
+from purista.bridges.redis_server import Failure, RedisServer
 from purista.errors import BridgeError
 
 logger = logging.getLogger("purista.bridges")
@@ -20,10 +20,10 @@ PING_EVERY: Final = 5.0
 Heard = Callable[[bytes], None]
 
 
-class RedisEventListener:
+class RedisListener:
     """Listens to channels from the first ``listen`` on. ``returned`` is awaited after each reconnect."""
 
-    def __init__(self, server: RedisEventServer, returned: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, server: RedisServer, returned: Callable[[], Awaitable[None]]) -> None:
         self._server = server
         self._returned = returned
         self._channels: dict[bytes, Heard] = {}
@@ -113,7 +113,8 @@ class RedisEventListener:
     async def _hear(self) -> None:
         connection = await self._server.open()
         self._connection = connection
-        await connection.send_command("SUBSCRIBE", *self._channels)
+        if self._channels:  # none is left when nobody could wait for the first one
+            await connection.send_command("SUBSCRIBE", *self._channels)
         self._silences = 0
         self._watch = asyncio.get_running_loop().call_later(PING_EVERY, self._look)
         is_complete = False
