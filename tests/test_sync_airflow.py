@@ -39,7 +39,7 @@ from purista.sync import Foreign, SyncError, airflow_api
 from purista.sync.airflow import AirflowDags
 from purista.sync.airflow_api import AirflowApi
 from purista.sync.airflow_config import BUNDLES, bundle_name, folder_path
-from purista.sync.airflow_folder import DagFolder
+from purista.sync.airflow_folder import DagFileThere, DagFolder
 from purista.sync.airflow_times import dag_times, foreign_of
 from purista.sync.opening import live_scheduler
 from purista.testing.corpus import END, START
@@ -403,6 +403,23 @@ def test_a_file_that_lost_its_mark_between_plan_and_apply_is_left_alone(shop: Sh
         assert shop.file("daily").read_text() == text
 
     shop.live(work)
+
+
+def test_a_file_that_another_apply_writes_while_the_folder_is_read_is_ours(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write(DAILY)
+    shop.apply()
+    text = shop.file("daily").read_text()
+    listed = DagFolder.ours
+
+    def ours(folder: DagFolder) -> Iterator[DagFileThere]:
+        shop.delete("daily")
+        yield from listed(folder)
+        shop.file("daily").write_text(text)
+
+    monkeypatch.setattr(DagFolder, "ours", ours)
+    assert (shop.kept(), shop.is_done()) == ({}, True)
 
 
 def test_one_dag_in_two_files_is_an_error_that_names_both(shop: Shop) -> None:

@@ -88,9 +88,9 @@ class AirflowDags:
             dag = dags.get(mark.name)
             yield _observed(there, dag, self._problem(there, dag, errors.get(path)))
         for name in sorted(set(names) - seen.keys()):
-            taken = self._taken(name, dags.get(name))
-            if taken is not None:
-                yield taken
+            found = await asyncio.to_thread(self._at, name, dags.get(name))
+            if found is not None:
+                yield found
 
     async def create(self, desired: Desired, fields: Mapping[str, Any]) -> None:
         """Write a file where there is none. A record that Airflow still has of such a DAG is told whether it runs."""
@@ -165,10 +165,17 @@ class AirflowDags:
             if details is not None:
                 yield foreign_of(details, await self._api.source(name), now)
 
-    def _taken(self, name: str, dag: Mapping[str, Any] | None) -> Observed | None:
-        """Return what has a name, or its file, and is none of ours."""
+    def _at(self, name: str, dag: Mapping[str, Any] | None) -> Observed | None:
+        """Return what has a name, or its file, and was not among our files.
+
+        It is looked at again: who else applies may have written it after they were listed.
+        """
         file = _file_name(name)
-        if (self._folder.path / file).exists():
+        path = self._folder.path / file
+        there = self._folder.look(path)
+        if there is not None and there.mark.name == name:
+            return _observed(there, dag, None)
+        if path.exists():
             return Observed(name, {"file": file})
         elsewhere = None if dag is None else self._elsewhere(dag, file)
         return Observed(name, {"file": elsewhere}) if elsewhere else None
