@@ -1,7 +1,8 @@
 """The PostgreSQL event bridge, as ratios to bare psycopg: a row for the subscriber of each event.
 
 Floors: publish and consume with ack 0.7 each. The bare side inserts a row for each event, and takes it
-with ``FOR UPDATE SKIP LOCKED`` and a deletion. Run with ``python benchmarks/bridges_postgres_events.py``.
+with ``FOR UPDATE SKIP LOCKED`` and a deletion, over as many connections. Run with
+``python benchmarks/bridges_postgres_events.py``.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from brokers import (
 )
 from tests.engines.postgres import postgres_server
 
-from purista.bridges.postgres_events import PostgresEventBridge
+from purista.bridges.postgres_events import CONNECTIONS, PostgresEventBridge
 from purista.message import Message, new_message_id
 
 COUNT = 2_000
@@ -54,7 +55,7 @@ async def consuming(bridge: PostgresEventBridge) -> float:
 async def main() -> None:
     with postgres_server() as server:
         bare, events = Bare(), PostgresEventBridge(server.url)
-        await bare.open(server.url)
+        await bare.open(server.url, CONNECTIONS)
 
         async def receive(_: Message) -> None: ...
 

@@ -88,8 +88,8 @@ class Bare:
     def __init__(self) -> None:
         self.idle: asyncio.LifoQueue[AsyncConnection[Any]] = asyncio.LifoQueue()
 
-    async def open(self, url: str) -> None:
-        for _ in range(CONNECTIONS):
+    async def open(self, url: str, connections: int = CONNECTIONS) -> None:
+        for _ in range(connections):
             self.idle.put_nowait(await AsyncConnection.connect(url, autocommit=True))
         await self.run(TABLE, ())
 
