@@ -19,8 +19,8 @@ from purista.plan import LEAST
 
 TOLD = DAILY.replace('"daily"', '"daily", "Each night"')
 NIGHTLY = DAILY.replace("daily", "nightly")
-FEW = [HOURLY.replace("hourly", f"hourly{number}") for number in range(LEAST - 1)]
-"""Of more, what an apply that was cut off has half made would need --force."""
+SEVERAL = [HOURLY.replace("hourly", f"hourly{number}") for number in range(LEAST + 2)]
+"""Enough for the brakes: what an apply that was cut off has half made needs no --force."""
 
 
 def with_options(text: str) -> str:
@@ -230,7 +230,7 @@ class LiveSchedulerSuite:
         assert shop.held() == held
 
     def test_two_who_apply_at_once_end_in_the_same_state(self, shop: LiveShop) -> None:
-        shop.write(*FEW)
+        shop.write(*SEVERAL)
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         both = [
             subprocess.Popen(self._applying(shop), cwd=shop.folder, text=True, **quiet)
@@ -240,10 +240,10 @@ class LiveSchedulerSuite:
         assert {each.returncode for each in both} <= {0, 75}, said
         shop.apply()
         assert (shop.kept(), shop.is_done()) == ({}, True)
-        assert shop.plan()["unchanged"] == len(FEW)
+        assert shop.plan()["unchanged"] == len(SEVERAL)
 
     def test_an_apply_that_was_killed_is_completed_by_the_next(self, shop: LiveShop) -> None:
-        shop.write(*FEW)
+        shop.write(*SEVERAL)
         with subprocess.Popen(
             self._applying(shop), cwd=shop.folder, stderr=subprocess.PIPE, text=True
         ) as child:
@@ -252,7 +252,7 @@ class LiveSchedulerSuite:
             child.kill()
         shop.apply()
         assert (shop.kept(), shop.is_done()) == ({}, True)
-        assert shop.plan()["unchanged"] == len(FEW)
+        assert shop.plan()["unchanged"] == len(SEVERAL)
 
     def _applying(self, shop: LiveShop) -> list[str]:
         named = [shop.scheduler, "shop:shop", "--deployment", shop.deployment]

@@ -1,5 +1,7 @@
 """What a plan says, from three states."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,6 +129,26 @@ def test_the_brakes():
     asleep = Observed("s", {"paused": True}, owner("s"))
     assert list(brakes(plan([], [asleep]))) == []
     assert list(brakes(plan([desired(name) for name in names], []))) == []
+
+
+def test_what_was_cut_off_is_completed_without_force():
+    names = [f"s{number}" for number in range(10)]
+    wanted = [desired(name, spec=1) for name in names]
+    begun = [
+        replace(observed(name, spec=1), applied={"spec": digests({"spec": 1})["spec"]})
+        for name in names
+    ]
+    half = [replace(each, fields={"paused": True, "spec": 1}, is_unfinished=True) for each in begun]
+    assert list(brakes(plan(wanted, half))) == []
+    bare = [replace(each, applied=None) for each in half]
+    assert list(brakes(plan(wanted, bare))) == []
+    held = [replace(each, is_unfinished=False) for each in half]
+    assert list(brakes(plan(wanted, held))) == ["10 of 10 objects (100%) are updated or deleted"]
+    moved = [desired(name, spec=2) for name in names]
+    assert list(brakes(plan(moved, half))) == ["10 of 10 objects (100%) are updated or deleted"]
+    assert list(brakes(plan([], [replace(each, fields={"paused": True}) for each in half]))) == [
+        "10 of 10 objects (100%) are updated or deleted"
+    ]
 
 
 def test_the_state_is_that_of_what_the_plan_is_about():

@@ -21,7 +21,7 @@ from tests.planned import DAILY, HOURLY, MOVED, Capture, in_folder
 
 from purista import Cron, Every, Once, Schedule, Service
 from purista.compiling import Placed, Request, compile_schedules, default_horizon, request_for
-from purista.plan import Observed, Plan, Planner
+from purista.plan import LEAST, Observed, Plan, Planner, brakes
 from purista.schedulers.cloud_scheduler import SCHEDULER
 from purista.sync import (
     FireTimes,
@@ -532,18 +532,20 @@ def test_what_is_left_to_be_written_down_is_shown(server: Server) -> None:
 
 
 def test_what_a_kill_left_of_a_job_that_begins_paused_is_shown_and_mended(server: Server) -> None:
-    made = compiled(due("off", enabled=False))
+    made = compiled(*(due(f"off{number}", enabled=False) for number in range(LEAST)))
     server.fault = always(Fault(CODE.PERMISSION_DENIED), "PauseJob")
-    (result,) = applied(made)
-    assert isinstance(result, Result)
-    assert "roles/cloudscheduler.admin" in result.error
+    for result in applied(made):
+        assert isinstance(result, Result)
+        assert "roles/cloudscheduler.admin" in result.error
     server.fault = lambda _number, _name: None
-    (change,) = plan_of(made).changes
-    fields = {one.name: (one.after, one.by_hand) for one in change.fields}
-    assert fields == {"paused": (True, False), "schedule": ("0 2 * * *", False)}
+    plan = plan_of(made)
+    for change in plan.changes:
+        fields = {one.name: (one.after, one.by_hand) for one in change.fields}
+        assert fields == {"paused": (True, False), "schedule": ("0 2 * * *", False)}
+    assert (len(plan.changes), list(brakes(plan))) == (LEAST, [])
     applied(made)
     assert plan_of(made).is_empty
-    assert server.json("Shop-v1-off")["state"] == "PAUSED"
+    assert server.json("Shop-v1-off0")["state"] == "PAUSED"
 
 
 @pytest.mark.parametrize(

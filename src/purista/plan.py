@@ -65,6 +65,7 @@ class Observed:
 
     ``owner``: None for one without our marker. ``applied``: the digest of each field as it was applied
     last, or ``UNKNOWN``; None where nothing was. ``version``: what the scheduler itself tells states apart by.
+    ``is_unfinished``: whether its last change was cut off.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Observed:
     owner: Owner | None = None
     applied: Mapping[str, str] | None = None
     version: str = ""
+    is_unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,13 @@ class Change:
         """Whether something that fires is taken away."""
         fires = self.observed is not None and self.observed.fields.get(PAUSED) is not True
         return self.action is Action.DELETE and fires
+
+    @property
+    def completes(self) -> bool:
+        """Whether it does nothing but what an earlier change of the object was cut off before."""
+        if self.observed is None or not self.observed.is_unfinished or self.desired is None:
+            return False
+        return not (self.observed.applied or {}).keys() & {each.name for each in self.fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +262,7 @@ class Planner:
 
 def brakes(plan: Plan) -> Iterator[str]:
     """Yield why a plan is applied only when it is forced."""
-    touched = plan.count(Action.UPDATE) + plan.count(Action.DELETE)
+    touched = sum(each.observed is not None and not each.completes for each in plan.changes)
     if plan.held >= LEAST and touched > SHARE * plan.held:
         share = touched / plan.held
         yield f"{touched} of {plan.held} objects ({share:.0%}) are updated or deleted"

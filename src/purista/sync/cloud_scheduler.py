@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from purista.compiling import MARKER, Placed, Request, marker_text
 from purista.native.cloudsettings import CloudSchedulerSettings
@@ -37,6 +37,7 @@ from purista.sync.cloud_scheduler_foreign import foreign_job
 from purista.sync.cloud_scheduler_job import (
     SCHEDULE,
     STATE,
+    UNFINISHED,
     Marker,
     fields_of,
     fitting,
@@ -48,9 +49,6 @@ from purista.sync.cloud_scheduler_job import (
 )
 from purista.sync.cloud_scheduler_text import known_timing
 from purista.sync.port import Foreign, SyncError, changed_meanwhile
-
-UNFINISHED: Final = "unfinished"
-"""Stands for the version of a job that is made or changed in several calls, until the last."""
 
 
 @asynccontextmanager

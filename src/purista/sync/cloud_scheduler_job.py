@@ -25,6 +25,9 @@ FIELDS: Final = (SCHEDULE, "timezone", "target", "retry", "deadline", "descripti
 KINDS: Final = ("httpTarget", "pubsubTarget", "appEngineHttpTarget")
 """The kinds of targets; a job has one."""
 
+UNFINISHED: Final = "unfinished"
+"""Stands for the version of a job that is made or changed in several calls, until the last."""
+
 REASON: Final = 60
 """So many characters of a description are kept free for why somebody paused the job."""
 
@@ -100,6 +103,7 @@ def observed_job(document: Mapping[str, Any]) -> Observed:
         None if marker is None else marker.owner,
         None if marker is None else marker.applied,
         version=hashlib.sha256(description.encode()).hexdigest()[:16],
+        is_unfinished=marker is not None and marker.owner.fingerprint == UNFINISHED,
     )
 
 

@@ -315,7 +315,14 @@ def _observed(units: Units, states: Mapping[str, State]) -> Observed:
         applied = _mending(applied)
     said = repr((sorted(units.texts.items()), sorted(units.drop_ins.items()), paused))
     version = sha256(said.encode(errors="surrogateescape")).hexdigest()[:16]
-    return Observed(units.name, fields, marker.owner if marker else None, applied, version)
+    return Observed(
+        units.name,
+        fields,
+        marker.owner if marker else None,
+        applied,
+        version,
+        is_unfinished=not fields[IN_FORCE],
+    )
 
 
 def _paused(timer: State) -> bool | str:
