@@ -486,8 +486,8 @@ def test_a_run_is_made_for_what_is_there_and_not_paused(shop: Shop) -> None:
         shop.live(lambda live: live.trigger(shop.name("daily")))
     assert shop.call("resume", "-s", "daily")[0] == 0
     shop.live(lambda live: live.trigger(shop.name("daily")))
-    (run,) = shop.server.runs(shop.name("daily"))
-    assert (run["run_type"], run["logical_date"]) == ("manual", None)
+    (run,) = shop.server.manual_runs(shop.name("daily"))
+    assert run["logical_date"] is None
 
 
 def test_what_is_to_begin_paused_is_refused_where_airflow_has_no_record_of_it(shop: Shop) -> None:
@@ -667,7 +667,7 @@ def test_a_run_whose_answer_is_lost_is_made_once(shop: Shop, middle: Middle) -> 
         middle.refusals = [("POST", 0)]
         shop.live(lambda live: live.trigger(shop.name("daily")))
     assert middle.methods.count("POST") >= 2
-    assert len(shop.server.runs(shop.name("daily"))) == 1
+    assert len(shop.server.manual_runs(shop.name("daily"))) == 1
 
 
 def test_what_is_missing_to_reach_airflow_is_told(

@@ -1,6 +1,8 @@
 """When systemd's timers elapse, and what it says of unit files: ``systemd-analyze``.
 
-It is systemd's own calendar code, of the machine's version, with the machine's time zones.
+It is systemd's own calendar code, of the machine's version, with the machine's time zones. For each time of
+a line that names a zone systemd makes a child that has this zone as its ``TZ``. That is slow, so only the first
+times are asked for so; for the others ``systemd-analyze`` itself has that ``TZ``, and has to say the same of the first.
 """
 
 from __future__ import annotations
@@ -14,12 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
+from zoneinfo import available_timezones
 
 from tests.engines import debian
 
-_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin", "SYSTEMD_COLORS": "0"}
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "SYSTEMD_COLORS": "0"}
+_UTC = "UTC"
+_ZONES = available_timezones()
 _BLOCK = "Normalized form: "
 _ELAPSES = re.compile(r"^ *(?:Next elapse|Iter\. #\d+): \w{3} (\S+ \S+) UTC$", re.MULTILINE)
+_ELAPSES_ELSEWHERE = re.compile(r"^ *\(in UTC\): \w{3} (\S+ \S+) UTC$", re.MULTILINE)
 _FIRST_ITERATIONS = 16
 _BATCH = 50
 
@@ -44,21 +51,25 @@ def fires_of_each(
     """Return the instants of each line by itself, as ``fires``; made for thousands of lines."""
     debian.ensure("systemd")
     found: dict[str, list[datetime]] = {}
-    wanted = {_FIRST_ITERATIONS: list(dict.fromkeys(lines))}
+    first: dict[str, list[datetime]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wanted = {(_UTC, _FIRST_ITERATIONS): list(dict.fromkeys(lines))}
         while wanted:
             asked = [
-                (many[i : i + _BATCH], start, iterations)
-                for iterations, many in wanted.items()
+                _Question(zone, many[i : i + _BATCH], start, iterations)
+                for (zone, iterations), many in wanted.items()
                 for i in range(0, len(many), _BATCH)
             ]
             wanted = defaultdict(list)
-            for batch, answers in zip(asked, pool.map(_ask, asked), strict=True):
-                for line, instants in zip(batch[0], answers, strict=True):
-                    if len(instants) < batch[2] or instants[-1] >= end:
+            for question, answers in zip(asked, pool.map(_ask, asked), strict=True):
+                for line, instants in zip(question.lines, answers, strict=True):
+                    known = first.setdefault(line, instants)
+                    assert instants[: len(known)] == known
+                    if len(instants) < question.iterations or instants[-1] >= end:
                         found[line] = [instant for instant in instants if instant <= end]
                     else:
-                        wanted[_iterations(instants, start=start, end=end)].append(line)
+                        needed = _iterations(instants, start=start, end=end)
+                        wanted[_parted(line)[1], needed].append(line)
     return found
 
 
@@ -81,16 +92,36 @@ def verify(units: Mapping[str, str]) -> list[str]:
     return ours
 
 
-def _ask(question: tuple[Sequence[str], datetime, int]) -> list[list[datetime]]:
-    """Return the first instants from ``start`` on of each line."""
-    lines, start, iterations = question
-    before = int((start - timedelta(seconds=1)).timestamp())
-    options = [f"--iterations={iterations}", f"--base-time=@{before}"]
-    done = _run("calendar", *options, "--", *lines)
+class _Question(NamedTuple):
+    """For so many instants from ``start`` on of each line; those that name the zone are asked for in it."""
+
+    zone: str
+    lines: Sequence[str]
+    start: datetime
+    iterations: int
+
+
+def _ask(question: _Question) -> list[list[datetime]]:
+    before = int((question.start - timedelta(seconds=1)).timestamp())
+    options = [f"--iterations={question.iterations}", f"--base-time=@{before}"]
+    lines = [_within(line, question.zone) for line in question.lines]
+    done = _run("calendar", *options, "--", *lines, zone=question.zone)
     blocks = done.stdout.split(_BLOCK)[1:]
     if done.returncode or len(blocks) != len(lines):
         raise CalendarRefused(done.stderr.strip())
-    return [[_instant(text) for text in _ELAPSES.findall(block)] for block in blocks]
+    elapses = _ELAPSES if question.zone == _UTC else _ELAPSES_ELSEWHERE
+    return [[_instant(text) for text in elapses.findall(block)] for block in blocks]
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """Return a line without its zone, and the zone."""
+    rest, _, last = line.rpartition(" ")
+    return (rest, last) if rest and last in _ZONES else (line, _UTC)
+
+
+def _within(line: str, zone: str) -> str:
+    rest, named = _parted(line)
+    return rest if named == zone != _UTC else line
 
 
 def _iterations(instants: Sequence[datetime], *, start: datetime, end: datetime) -> int:
@@ -103,10 +134,10 @@ def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: str, zone: str = _UTC) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["systemd-analyze", *arguments],
-        env=_ENVIRONMENT,
+        env={**_ENVIRONMENT, "TZ": zone},
         capture_output=True,
         text=True,
         timeout=300,
