@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from purista.bridges.cancelling import cancellable
 from purista.bridges.port import Health
 from purista.errors import BridgeClosedError, BridgeError, MissingExtraError
 
@@ -177,7 +178,8 @@ class NatsConnection:
         self.refuse_if_too_large(client, body, headers)
         try:
             given = dict(headers) if headers else None
-            return await client.request(subject, body, timeout=seconds, headers=given)
+            answer = client.request(subject, body, timeout=seconds, headers=given)
+            return await cancellable(answer)
         except (ConnectionClosedError, OutboundBufferLimitError):
             raise self.refusal("the connection was lost") from None
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from purista.bridges import nats_names as names
+from purista.bridges.cancelling import cancellable
 from purista.bridges.envelope import headers_of, message_of, reply_body, reply_headers, reply_of
 from purista.bridges.nats_connection import (
     Client,
@@ -221,8 +222,10 @@ class NatsEventBridge:
     async def _asked(self, client: Client, message: Message, timeout: timedelta) -> Reply:
         subject, headers = self._command(message.name), headers_of(message)
         try:
-            answer = await client.request(
-                subject, message.body, timeout=timeout.total_seconds(), headers=headers
+            answer = await cancellable(
+                client.request(
+                    subject, message.body, timeout=timeout.total_seconds(), headers=headers
+                )
             )
         except NoRespondersError:
             return Reply(error=_unknown(message.name, self._known()))

@@ -21,6 +21,7 @@ from aiormq import Channel
 from aiormq.abc import AbstractConnection
 from yarl import URL
 
+from purista.bridges.cancelling import cancellable
 from purista.bridges.port import Health
 from purista.errors import BridgeClosedError, BridgeError
 
@@ -407,7 +408,7 @@ async def step(work: Awaitable[T]) -> T:
     aiormq cancels what waits on a channel that closes, which is not this task being cancelled.
     """
     try:
-        return await work
+        return await cancellable(work)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
