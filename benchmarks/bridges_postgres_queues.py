@@ -20,17 +20,16 @@ from psycopg import AsyncConnection
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from brokers import message, shared, timed
 from tests.engines.postgres import postgres_server
 
 from purista.bridges import Job, LeasedJob
 from purista.bridges.postgres_jobs import enqueued
 from purista.bridges.postgres_queues import PostgresQueueBridge
-from purista.message import Message, new_message_id
 from purista.postgres.connections import CONNECTIONS
 
 COUNT = 300
 ROUNDS = 25
-BODY = json.dumps({"order_id": "4711", "amount": 5, "lines": ["x" * 20] * 5}).encode()
 LEASE = timedelta(minutes=1)
 TABLE = b"""
 CREATE TABLE bare (
@@ -56,30 +55,13 @@ Step = Callable[[], Awaitable[object]]
 
 
 def job(queue: str) -> Job:
-    return Job(Message(queue, BODY, new_message_id()))
+    return Job(message(queue))
 
 
 async def taken(lease: Awaitable[LeasedJob | None]) -> LeasedJob:
     leased = await lease
     assert leased is not None
     return leased
-
-
-async def timed(work: Awaitable[object]) -> float:
-    began = time.perf_counter()
-    await work
-    return time.perf_counter() - began
-
-
-async def shared(count: int, step: Step, at_once: int) -> None:
-    """Do so many steps, so many of them side by side."""
-    left = iter(range(count))
-
-    async def work() -> None:
-        for _ in left:
-            await step()
-
-    await asyncio.gather(*(work() for _ in range(at_once)))
 
 
 class Bare:

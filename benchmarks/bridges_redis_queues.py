@@ -19,17 +19,16 @@ from redis.asyncio import Redis
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from brokers import message, shared, timed
 from tests.engines.valkey import valkey_server
 
 from purista.bridges import Job, LeasedJob
 from purista.bridges.redis_queue_jobs import stored
 from purista.bridges.redis_queues import RedisQueueBridge
-from purista.message import Message, new_message_id
 
 COUNT = 500
 MANY = 10_000
 ROUNDS = 25
-BODY = json.dumps({"order_id": "4711", "amount": 5, "lines": ["x" * 20] * 5}).encode()
 NOW = timedelta(0)
 LEASE = timedelta(minutes=1)
 
@@ -37,30 +36,13 @@ Step = Callable[[], Awaitable[object]]
 
 
 def job(queue: str) -> Job:
-    return Job(Message(queue, BODY, new_message_id()))
+    return Job(message(queue))
 
 
 async def taken(lease: Awaitable[LeasedJob | None]) -> LeasedJob:
     leased = await lease
     assert leased is not None
     return leased
-
-
-async def timed(work: Awaitable[object]) -> float:
-    began = time.perf_counter()
-    await work
-    return time.perf_counter() - began
-
-
-async def shared(count: int, step: Step, at_once: int) -> None:
-    """Do so many steps, so many of them side by side."""
-    left = iter(range(count))
-
-    async def work() -> None:
-        for _ in left:
-            await step()
-
-    await asyncio.gather(*(work() for _ in range(at_once)))
 
 
 class Bench:
