@@ -109,8 +109,12 @@ def _ask(question: _Question) -> list[list[datetime]]:
     blocks = done.stdout.split(_BLOCK)[1:]
     if done.returncode or len(blocks) != len(lines):
         raise CalendarRefused(done.stderr.strip())
-    elapses = _ELAPSES if question.zone == _UTC else _ELAPSES_ELSEWHERE
-    return [[_instant(text) for text in elapses.findall(block)] for block in blocks]
+    return [[*map(_instant, _elapses(block))] for block in blocks]
+
+
+def _elapses(block: str) -> list[str]:
+    """Return the times of a line in UTC; where that is the local time, too, it is not said twice."""
+    return _ELAPSES_ELSEWHERE.findall(block) or _ELAPSES.findall(block)
 
 
 def _parted(line: str) -> tuple[str, str]:
