@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -391,8 +390,14 @@ class Running:
 
     airflow: airflow.Airflow
     calls: list[Call]
+    folder: Path
+    asked: Request
     minute: datetime
-    waits_until: datetime
+
+    def add(self, *schedules: Schedule) -> None:
+        """Compile schedules into the folder that Airflow watches."""
+        for artifact in compiled(*schedules, asked=self.asked).artifacts:
+            (self.folder / artifact.path).write_text(artifact.text)
 
     def of(self, name: str) -> list[Call]:
         """Return the calls for a schedule, in order of arrival."""
@@ -416,19 +421,17 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with _ingress(calls) as url, airflow.standalone(folder) as instance:
         _airflow(instance, "connections", "add", "ingress", "--conn-type", "http")
         minute = datetime.now(UTC).replace(second=0, microsecond=0)
-        jitter, until = _jitter(f"S.v1.{WAITING}", minute)
         asked = request({"connection": "ingress", "start_date": "2026-01-01"}, url=url)
-        for artifact in compiled(*_running_schedules(minute, jitter), asked=asked).artifacts:
-            (folder / artifact.path).write_text(artifact.text)
-        yield Running(instance, calls, minute, until)
+        running = Running(instance, calls, folder, asked, minute)
+        running.add(*_running_schedules(minute))
+        yield running
 
 
-CAUGHT_UP, REFUSED, MOVED, WAITING, DISABLED = "caughtUp", "refused", "moved", "waiting", "disabled"
+CAUGHT_UP, REFUSED, MOVED, DISABLED = "caughtUp", "refused", "moved", "disabled"
 SECRET = "only-airflow-knows-it"
-WAIT = timedelta(seconds=45)
 
 
-def _running_schedules(minute: datetime, jitter: timedelta) -> Iterator[Schedule]:
+def _running_schedules(minute: datetime) -> Iterator[Schedule]:
     yield schedule(
         CAUGHT_UP,
         expression=Cron("* * * * *"),
@@ -438,19 +441,7 @@ def _running_schedules(minute: datetime, jitter: timedelta) -> Iterator[Schedule
     )
     yield schedule(REFUSED, expression=Once(minute))
     yield schedule(MOVED, expression=Once(minute))
-    yield schedule(WAITING, expression=Once(minute), jitter=jitter)
     yield schedule(DISABLED, expression=Cron("* * * * *"), enabled=False)
-
-
-def _jitter(schedule_id: str, minute: datetime) -> tuple[timedelta, datetime]:
-    """Return a jitter by which a slot of this minute waits for ``WAIT`` from now, and until when."""
-    slot, soon = int(minute.timestamp()), datetime.now(UTC) + WAIT
-    for seconds in range(60, 3600):
-        wait = (slot * 7919 + crc32(schedule_id.encode()) % seconds) % seconds
-        moment = minute + timedelta(seconds=wait)
-        if soon <= moment < soon + timedelta(seconds=5):
-            return timedelta(seconds=seconds), moment
-    raise AssertionError("no jitter waits so long")
 
 
 def test_a_slot_reaches_the_ingress_as_a_trigger_again_after_it_was_busy_and_in_order(
@@ -474,13 +465,32 @@ def test_what_no_other_try_can_mend_fails_at_once(running: Running, name: str, a
 
 
 def test_a_trigger_with_jitter_waits_without_a_worker(running: Running) -> None:
-    assert running.airflow.wait_for_run("S.v1.waiting").state == "success"
-    [call] = running.of(WAITING)
-    assert call.trigger.nominal_time == running.minute
-    assert call.arrived >= running.waits_until
-    with closing(sqlite3.connect(running.airflow.home / "airflow.db")) as database:
-        [[until]] = database.execute("select reschedule_date from task_reschedule").fetchall()
-    assert datetime.fromisoformat(until).replace(tzinfo=UTC) == running.waits_until
+    running.airflow.wait_for_run("S.v1.caughtUp")
+    for wait in (timedelta(seconds=seconds) for seconds in (20, 60, 180)):
+        name = f"waits{wait.seconds}"
+        minute = datetime.now(UTC).replace(second=0, microsecond=0)
+        jitter, until = _jitter(f"S.v1.{name}", minute, wait)
+        running.add(schedule(name, expression=Once(minute), jitter=jitter))
+        run = running.airflow.wait_for_run(f"S.v1.{name}", within=2 * wait + timedelta(minutes=2))
+        assert run.state == "success"
+        [call] = running.of(name)
+        assert call.trigger.nominal_time == minute
+        assert call.arrived >= until
+        if rescheduled := running.airflow.rescheduled(f"S.v1.{name}"):
+            assert rescheduled == [until]
+            return
+    raise AssertionError("Airflow began each run only after its jitter")
+
+
+def _jitter(schedule_id: str, minute: datetime, wait: timedelta) -> tuple[timedelta, datetime]:
+    """Return a jitter by which a slot of this minute waits for ``wait`` from now, and until when."""
+    slot, soon = int(minute.timestamp()), datetime.now(UTC) + wait
+    for seconds in range(60, 3600):
+        late = (slot * 7919 + crc32(schedule_id.encode()) % seconds) % seconds
+        moment = minute + timedelta(seconds=late)
+        if soon <= moment < soon + timedelta(seconds=5):
+            return timedelta(seconds=seconds), moment
+    raise AssertionError("no jitter waits so long")
 
 
 def test_a_disabled_schedule_runs_only_when_a_person_triggers_it(running: Running) -> None:

@@ -194,6 +194,14 @@ class Airflow:
         rows = self._rows(query, dag_id)
         return [Run(name, state, _stored(due), at and _stored(at)) for name, state, due, at in rows]
 
+    def rescheduled(self, dag_id: str) -> list[datetime]:
+        """Return until when tasks of the DAG waited without a worker, oldest first."""
+        query = (
+            "select reschedule_date from task_reschedule join task_instance"
+            " on ti_id = task_instance.id where dag_id = ? order by reschedule_date"
+        )
+        return [_stored(until) for (until,) in self._rows(query, dag_id)]
+
     def parsed(self, dag_id: str) -> bool:
         """Tell whether the instance has read the DAG."""
         return bool(self._rows("select 1 from dag where dag_id = ?", dag_id))
