@@ -303,6 +303,45 @@ class EventFaultSuite(EventProcessFaultSuite, ServerFaultSuite):
             self.figure("delivered after seconds", time.monotonic() - began)
             assert time.monotonic() - began < self.recovery
 
+    async def test_what_could_not_begin_while_the_network_stalled_is_not_there_afterwards(
+        self,
+    ) -> None:
+        event, command, inbox = self.name("event"), self.name("command"), Inbox()
+
+        async def answer(_: Message) -> Reply:
+            return Reply(b"1")
+
+        async with self.opened() as direct, self.proxied(timeout=1.0) as (way, bridge):
+            other = await bridge.subscribe(self.name("other"), "one", Inbox())
+            way.stall()
+            with pytest.raises(BridgeError):
+                await soon(bridge.subscribe(event, "one", inbox))
+            if bridge.capabilities.commands:
+                with pytest.raises(BridgeError):
+                    await soon(bridge.serve(command, answer))
+            way.resume()
+            await confirmed_by(bridge.publish, message(self.name("back")))
+            await direct.publish(message(event))
+            if bridge.capabilities.commands:
+                await self.answered_by_nobody(direct, command)
+            await asyncio.sleep(self.lease)
+            assert inbox.ids == []
+            await other.cancel()
+
+    async def answered_by_nobody(self, bridge: Any, command: str) -> None:
+        """Return when the broker says that nobody serves a command; what it has of before may time out."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            reply = await bridge.request(message(command), timeout=timedelta(seconds=1))
+            try:
+                said = await reply
+            except CommandError:
+                continue
+            assert said.error is not None, "somebody answers"
+            assert said.error.kind == "unknown"
+            return
+        raise AssertionError("it never became known that nobody serves the command")
+
     # -- a broker that is away -------------------------------------------------------------------
 
     async def test_an_outage_is_outlasted_cheaply_and_quietly(self) -> None:

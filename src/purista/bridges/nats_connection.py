@@ -167,6 +167,18 @@ class NatsConnection:
         done, _ = await asyncio.wait([self._ping], timeout=seconds)
         return next(iter(done)).result() if done and not self._ping.cancelled() else None
 
+    async def flushed(self, seconds: float) -> bool:
+        """Return whether the server is known to have all that was sent before the call."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        while (left := began + seconds - now()) > 0:
+            sent = await self.pinged(left)
+            if sent is None:
+                return False
+            if sent >= began:
+                return True
+        return False
+
     async def ask(
         self, subject: str, body: bytes = b"", headers: Headers | None = None, *, seconds: float
     ) -> Msg:

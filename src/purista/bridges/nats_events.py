@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -50,6 +51,12 @@ TIMEOUT: Final = timedelta(seconds=10)
 
 KEEP: Final = timedelta(days=30)
 """How long an event is kept for a subscriber that is away."""
+
+SERVED_TIME: Final = 5
+"""Seconds within which the server has to know who answers a command."""
+
+SENT_TIME: Final = 2
+"""Seconds that requests have to leave a bridge which closes."""
 
 _CAPABILITIES = EventBridgeCapabilities(
     name="nats",
@@ -172,10 +179,19 @@ class NatsEventBridge:
     async def serve(self, command: str, answer: Responder) -> Subscription:
         """Answer a command; its responders, in whatever process, share its requests."""
         self._refuse_if_closing(f"command '{command}'")
-        responding = _Responding(self._connection, self._command(command), command, answer)
+        responding = _Responding(
+            self._connection,
+            self._command(command),
+            command=command,
+            answer=answer,
+            gone=self._subscriptions.discard,
+        )
         self._subscriptions.add(responding)
-        responding.gone = self._subscriptions.discard
-        await responding.start()
+        try:
+            await responding.start()
+        except BaseException:
+            await responding.abandon()
+            raise
         return responding
 
     async def dead_letters(self, event: str, subscriber: str) -> Sequence[DeadEvent]:
@@ -202,11 +218,8 @@ class NatsEventBridge:
         self._closing = True
         try:
             await asyncio.gather(*(one.cancel() for one in tuple(self._subscriptions)))
-            if self._requests and self._connection.is_up:
-                client = await self._connection.client()
-                await client.flush(timeout=2)
-        except (NatsError, TimeoutError, BridgeError):
-            pass
+            if self._requests:
+                await self._connection.flushed(SENT_TIME)
         finally:
             requests = tuple(self._requests)
             await asyncio.sleep(0)
@@ -268,13 +281,19 @@ class _Responding:
     """A responder at work; each request in a task of its own."""
 
     def __init__(
-        self, connection: NatsConnection, subject: str, command: str, answer: Responder
+        self,
+        connection: NatsConnection,
+        subject: str,
+        *,
+        command: str,
+        answer: Responder,
+        gone: Callable[[_Responding], None],
     ) -> None:
         self.command = command
-        self.gone: Any = None
         self._connection = connection
         self._subject = subject
         self._answer = answer
+        self._gone = gone
         self._client: Client | None = None
         self._subscription: Any = None
         self._at_work: set[asyncio.Task[None]] = set()
@@ -284,6 +303,15 @@ class _Responding:
         """Subscribe; return once the server knows."""
         self._connection.join(self._connected)
         await self._connected(await self._connection.client())
+
+    async def abandon(self) -> None:
+        """Stop without a word; for one that could not start."""
+        self._stopped = True
+        self._connection.leave(self._connected)
+        if self._subscription is not None:
+            with suppress(NatsError):
+                await self._subscription.unsubscribe()
+        self._gone(self)
 
     async def cancel(self) -> None:
         """Take nothing new, then wait until what is being answered is. May be repeated."""
@@ -305,7 +333,7 @@ class _Responding:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
             raise
-        self.gone(self)
+        self._gone(self)
 
     async def _connected(self, client: Client) -> None:
         if client is not self._client:
@@ -313,10 +341,8 @@ class _Responding:
             self._subscription = await client.subscribe(
                 self._subject, queue="responders", cb=self._take
             )
-        try:
-            await client.flush(timeout=5)
-        except (NatsError, TimeoutError):
-            raise self._connection.refusal(f"command '{self.command}' is not served yet") from None
+        if not await self._connection.flushed(SERVED_TIME):
+            raise self._connection.refusal(f"command '{self.command}' is not served yet")
 
     async def _take(self, request: Msg) -> None:
         task = asyncio.create_task(self._respond(request))
