@@ -12,6 +12,7 @@ import pytest
 from tests.engines.nats_broker import nats_broker
 
 from purista.bridges import Reply
+from purista.bridges.nats_connection import NatsConnection
 from purista.bridges.nats_events import NatsEventBridge
 from purista.clock import SystemClock
 from purista.errors import BridgeError, PayloadError
@@ -279,3 +280,39 @@ async def test_a_stream_of_dead_letters_of_an_earlier_version_keeps_them_from_no
         await js.add_stream(name=stream, subjects=[f"{prefix}.dead-events.>"], max_age=age)
         await bridge.connect()
         assert ((await js.stream_info(stream)).config.max_age or None) == after
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("odd"), BridgeError("no answer")])
+async def test_a_subscription_whose_consumer_is_deleted_goes_on_although_making_it_fails(
+    server, monkeypatch, failure
+):
+    prefix, inbox, failed = f"lost-{new_message_id()}", Inbox(), asyncio.Event()
+    event, stream = name(), f"{prefix}-events"
+    async with opened(server.url, prefix=prefix) as bridge, bare(server.url) as client:
+        await bridge.subscribe(event, "one", inbox)
+        js = client.jetstream()
+        [consumer] = await js.consumers_info(stream)
+        api = NatsConnection.api
+
+        async def fails(self, subject, body=None):
+            if subject.startswith("CONSUMER.CREATE.") and not failed.is_set():
+                failed.set()
+                raise failure
+            return await api(self, subject, body)
+
+        monkeypatch.setattr(NatsConnection, "api", fails)
+        monkeypatch.setattr("purista.bridges.nats_subscription.Streams.ensure", fails_with(failure))
+        await js.delete_consumer(stream, consumer.name)
+        await soon(failed.wait())
+        monkeypatch.undo()
+        async with asyncio.timeout(10):
+            while not inbox.ids:
+                await bridge.publish(Message(event, b"1", new_message_id()))
+                await asyncio.sleep(0.1)
+
+
+def fails_with(failure):
+    async def fails(*_):
+        raise failure
+
+    return fails

@@ -19,6 +19,7 @@ from pamqp.commands import Basic
 from tests.engines.rabbitmq import HOST, free_port, rabbitmq_server
 
 from purista.bridges.port import ATTEMPT, Reply
+from purista.bridges.rabbitmq_connection import RabbitMQConnection
 from purista.bridges.rabbitmq_events import RabbitMQEventBridge
 from purista.bridges.rabbitmq_message import MOST_HEADERS
 from purista.bridges.rabbitmq_names import Names, routing_key
@@ -905,3 +906,20 @@ def test_the_server_gives_no_connection_up_before_the_lease_is_over(seconds):
     heartbeat = heartbeat_of(timedelta(seconds=seconds))
     assert 2 * heartbeat >= seconds
     assert 3 * heartbeat <= max(1.5 * seconds + 3, 3)
+
+
+async def test_what_nobody_expected_while_it_connects_is_told_and_tried_again(
+    server, monkeypatch, caplog
+):
+    really, failures = RabbitMQConnection._open, iter([ValueError("odd"), KeyError("odd")])
+
+    async def opens(connection):
+        for failure in failures:
+            raise failure
+        return await really(connection)
+
+    monkeypatch.setattr(RabbitMQConnection, "_open", opens)
+    async with opened(server.url) as bridge:
+        await bridge.connect(patience=5 * SECOND)
+        assert bridge.health.state == "up"
+    assert caplog.text.count("connecting failed") == 2

@@ -731,3 +731,22 @@ async def test_an_event_is_picked_up_within_milliseconds(server):
             await bridge.publish(message(event))
             await soon(arrived.wait())
     assert sorted(taken)[12] < 0.01
+
+
+async def test_what_nobody_expected_while_it_is_looked_for_is_told_and_tried_again(
+    server, monkeypatch, caplog
+):
+    really, failures = RedisServer._asking, iter([ValueError("odd"), KeyError("odd")])
+
+    def asking(self):
+        for failure in failures:
+            raise failure
+        return really(self)
+
+    async with opened(server.url) as bridge:
+        await bridge.connect()
+        monkeypatch.setattr(RedisServer, "_asking", asking)
+        bridge._server.lost(OSError("cut"))
+        await soon(bridge.publish(message(name())))
+        assert bridge.health.state == "up"
+    assert caplog.text.count("looking for it failed") == 2

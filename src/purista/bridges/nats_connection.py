@@ -419,6 +419,8 @@ class NatsConnection:
                 await listener(client)
             except BridgeError as error:
                 logger.warning("NATS at %s: a subscription waits: %s", self._place, error)
+            except Exception:
+                logger.exception("NATS at %s: a subscription waits", self._place)
 
     def _up(self) -> None:
         self._pauses = 0

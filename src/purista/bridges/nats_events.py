@@ -337,10 +337,10 @@ class _Responding:
 
     async def _connected(self, client: Client) -> None:
         if client is not self._client:
-            self._client = client
             self._subscription = await client.subscribe(
                 self._subject, queue="responders", cb=self._take
             )
+            self._client = client
         if not await self._connection.flushed(SERVED_TIME):
             raise self._connection.refusal(f"command '{self.command}' is not served yet")
 

@@ -213,23 +213,34 @@ class NatsSubscription:
 
     async def _pull(self) -> None:
         """Ask for events whenever there is room for them."""
-        most = 1 if self.options.ordered else self.options.concurrency
-        loop = asyncio.get_running_loop()
-        self._heard = loop.time()
+        self._heard = asyncio.get_running_loop().time()
         while True:
-            self._wake.clear()
-            if self._is_lost:
-                self._is_lost = False
-                await self._ask_anew()
-            room = self._deliveries.free - self._asked
-            if room > 0 and (room >= most // 2 or self._asked == 0) and self.connection.is_up:
-                await self._ask_for(room)
             try:
-                async with asyncio.timeout(2 * SIGN_OF_LIFE):
-                    await self._wake.wait()
-            except TimeoutError:
-                if self._asked and loop.time() - self._heard > 2 * SIGN_OF_LIFE:
-                    await self._ask_anew()
+                await self._turn()
+                continue
+            except BridgeError as error:
+                logger.warning("event %s: %s", self.event, error)
+            except Exception:
+                logger.exception("event %s: subscriber %s waits", self.event, self.subscriber)
+            self._is_lost = True
+            await asyncio.sleep(PAUSE)
+
+    async def _turn(self) -> None:
+        self._wake.clear()
+        if self._is_lost:
+            self._is_lost = False
+            await self._ask_anew()
+        most = 1 if self.options.ordered else self.options.concurrency
+        room = self._deliveries.free - self._asked
+        if room > 0 and (room >= most // 2 or self._asked == 0) and self.connection.is_up:
+            await self._ask_for(room)
+        try:
+            async with asyncio.timeout(2 * SIGN_OF_LIFE):
+                await self._wake.wait()
+        except TimeoutError:
+            silent = asyncio.get_running_loop().time() - self._heard
+            if self._asked and silent > 2 * SIGN_OF_LIFE:
+                await self._ask_anew()
 
     async def _ask_for(self, count: int) -> None:
         client = self._client
@@ -246,15 +257,13 @@ class NatsSubscription:
             self._asked += count
         except NatsError:
             logger.debug("event %s: the connection was lost as events were asked for", self.event)
+            self._begin_anew()
 
     async def _ask_anew(self) -> None:
         """The server does not know of the request any more."""
         self._heard = asyncio.get_running_loop().time()
         if self.connection.is_up:
-            try:
-                await self._connected(await self.connection.client())
-            except BridgeError as error:
-                logger.warning("event %s: %s", self.event, error)
+            await self._connected(await self.connection.client())
 
     async def _arrived(self, inbox: str, msg: Msg) -> None:
         self._heard = asyncio.get_running_loop().time()
@@ -285,8 +294,12 @@ class NatsSubscription:
         if status in ("404", "408"):
             self._wake.set()
             return
-        # The consumer or its leader is gone, or the server goes down: begin anew, a little later.
+        # The consumer or its leader is gone, or the server goes down.
         logger.debug("event %s: status %s", self.event, status)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Ask on a new inbox, a little later."""
         self._is_lost = True
         asyncio.get_running_loop().call_later(PAUSE, self._wake.set)
 

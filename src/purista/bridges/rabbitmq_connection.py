@@ -222,7 +222,9 @@ class RabbitMQConnection:
                     self._refusal = error
                     return
                 self._down("it refuses the user or the virtual host")
-            except (*Failure, TimeoutError, Lost) as error:
+            except Exception as error:
+                if not isinstance(error, (*Failure, TimeoutError, Lost)):
+                    logger.exception("RabbitMQ at %s: connecting failed", self.address.name)
                 self._attempts += 1
                 self._changed.set()
                 self._away = f"it cannot be reached ({type(error).__name__})"

@@ -278,6 +278,9 @@ class RedisServer:
                     reason=f"Redis at {self.name}: {explanation(error)}"
                 )
                 continue
+            except Exception:
+                logger.exception("Redis at %s: looking for it failed", self.name)
+                continue
             break
         away = (_now() - self._health.since).total_seconds()
         logger.warning("Redis at %s: it is back after %.1f seconds", self.name, away)
