@@ -9,8 +9,8 @@ import os
 import re
 import sys
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -29,7 +29,6 @@ from temporalio.client import Client, ScheduleBackfill, WorkflowFailureError
 from temporalio.service import RPCError
 from tests.engines import temporal as engine
 from tests.engines.temporal import temporal_server
-from tests.engines.wallclock import WallClock
 
 from purista.compiling import (
     Artifact,
@@ -598,35 +597,7 @@ async def test_applying_again_updates_a_schedule_and_leaves_one_that_is_not_ours
             await module.apply(client, tmp_path / "schedules")
 
 
-# Outages: the server finds that days have passed since it last looked.
-
-
-@asynccontextmanager
-async def leaping(folder: Path) -> AsyncIterator[tuple[Client, Callable[[timedelta], None]]]:
-    """Start a server whose wall clock goes as the real one does, and can be put forward."""
-    port, ahead = engine._free_port(), timedelta(0)
-
-    def leap(length: timedelta) -> None:
-        nonlocal ahead
-        ahead += length
-
-    async def keep_time(clock: WallClock) -> None:
-        while True:
-            clock.set(datetime.now(UTC) + ahead)
-            await asyncio.sleep(0.1)
-
-    process = engine._started(port, folder)
-    try:
-        client = await engine._connected(f"127.0.0.1:{port}", process)
-        with closing(WallClock(process.pid)) as clock:
-            timekeeper = asyncio.create_task(keep_time(clock))
-            try:
-                yield client, leap
-            finally:
-                timekeeper.cancel()
-    finally:
-        process.terminate()
-        process.wait(20)
+# Outages: the server is started again, and finds that days have passed.
 
 
 async def described(client: Client, schedule_id: str) -> DescribeScheduleResponse:
@@ -653,10 +624,13 @@ async def test_after_an_outage_what_the_policy_names_is_sent_and_the_oldest_firs
     async with receiver() as ingress:
         compilation = compiled(*schedules, asked=request(ingress.url))
         with loaded(tmp_path, compilation) as module:
-            async with leaping(tmp_path) as (client, leap), module.worker(client, "purista"):
+            async with engine.kept_server(tmp_path) as client:
                 for one in await module.apply(client, tmp_path / "schedules"):
                     await described(client, one)
-                leap(3 * DAY)
+            async with (
+                engine.kept_server(tmp_path, ahead=3 * DAY) as client,
+                module.worker(client, "purista"),
+            ):
                 sent = list(await ingress.wait_for(9))
     slots = {
         word: [each.nominal_time for each in sent if word in each.schedule_id] for word in words
@@ -674,10 +648,10 @@ async def test_of_more_than_a_thousand_missed_slots_the_latest_are_dropped(
     minutely = schedule(expression=Every(MINUTE), missed_run_policy="catchUp")
     accepted = replace(request(), accepted=frozenset({"missed-run-policy-catchup"}))
     wanted = documents(compiled(minutely, asked=accepted).artifacts)[0] | {"requestId": "x"}
-    async with leaping(tmp_path) as (client, leap):
+    async with engine.kept_server(tmp_path) as client:
         await client.workflow_service.create_schedule(ParseDict(wanted, CreateScheduleRequest()))
         await described(client, "S.v1.x")
-        leap(DAY)
+    async with engine.kept_server(tmp_path, ahead=DAY) as client:
         async with asyncio.timeout(60):
             while not (found := await described(client, "S.v1.x")).info.buffer_dropped:  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.1)

@@ -320,18 +320,20 @@ class Worker:
             self._keeper = None
 
     async def _prolong(self) -> None:
-        for job in tuple(self._loops.values()):
-            if job is None or job[1] not in self._host.at_work | self._asking:
-                continue
-            leased, handling = job
-            try:
-                await self._bridge.extend(leased, duration=self._queue.lease)
-            except LeaseLostError:
-                if handling in self._host.at_work:
-                    logger.warning("queue %s: a lease was lost", leased.queue)
-                    handling.cancel("lease_lost")
-            except Exception:
-                logger.exception("queue %s: a lease could not be prolonged", leased.queue)
+        """Prolong them all at once: one that takes long keeps none waiting."""
+        wanted = self._host.at_work | self._asking
+        jobs = [job for job in self._loops.values() if job is not None and job[1] in wanted]
+        await asyncio.gather(*(self._extend(*job) for job in jobs))
+
+    async def _extend(self, leased: LeasedJob, handling: Handling) -> None:
+        try:
+            await self._bridge.extend(leased, duration=self._queue.lease)
+        except LeaseLostError:
+            if handling in self._host.at_work:
+                logger.warning("queue %s: a lease was lost", leased.queue)
+                handling.cancel("lease_lost")
+        except Exception:
+            logger.exception("queue %s: a lease could not be prolonged", leased.queue)
 
     async def _heartbeat(self, handling: Handling, extend_by: timedelta | None) -> None:
         for leased, at_work in filter(None, self._loops.values()):

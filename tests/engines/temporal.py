@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from temporalio.api.workflowservice.v1 import (
     ListScheduleMatchingTimesRequest,
 )
 from temporalio.client import Client
+from tests.engines.wallclock import WallClock
 
 BINARY = Path(sys.executable).with_name("temporal")
 NAMESPACE = "default"
@@ -61,6 +62,36 @@ async def temporal_server() -> AsyncIterator[Client]:
         finally:
             process.terminate()
             process.wait(20)
+
+
+@asynccontextmanager
+async def kept_server(folder: Path, *, ahead: timedelta | None = None) -> AsyncIterator[Client]:
+    """Start a server that finds in ``folder`` what the one before it had, and yield a client.
+
+    With ``ahead`` its wall clock shows a later time than the real one: it was away for so long.
+    A clock that is put forward while a server runs would also cost it its task queues.
+    """
+    port = _free_port()
+    process = _started(port, folder, "--db-filename", "kept.sqlite")
+    try:
+        if ahead is None:
+            yield await _connected(f"127.0.0.1:{port}", process)
+            return
+        with closing(WallClock(process.pid)) as clock:
+            timekeeper = asyncio.create_task(_keep_time(clock, ahead))
+            try:
+                yield await _connected(f"127.0.0.1:{port}", process)
+            finally:
+                timekeeper.cancel()
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+async def _keep_time(clock: WallClock, ahead: timedelta) -> None:
+    while True:
+        clock.set(datetime.now(UTC) + ahead)
+        await asyncio.sleep(0.1)
 
 
 async def fires(client: Client, spec: Spec, *, start: datetime, end: datetime) -> list[datetime]:
@@ -113,7 +144,7 @@ def _message(spec: Spec) -> ScheduleSpec:
     return ParseDict(dict(spec), ScheduleSpec())
 
 
-def _started(port: int, folder: Path) -> subprocess.Popen[bytes]:
+def _started(port: int, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     command: list[str | Path] = [
         BINARY,
         "server",
@@ -122,7 +153,7 @@ def _started(port: int, folder: Path) -> subprocess.Popen[bytes]:
         "--log-level",
         "error",
     ]
-    command += ["--ip", "127.0.0.1", "--port", str(port)]
+    command += ["--ip", "127.0.0.1", "--port", str(port), *options]
     environment = {"HOME": str(folder), "TZ": "UTC"}
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)

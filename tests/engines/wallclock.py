@@ -16,6 +16,7 @@ import platform
 import re
 import signal
 import struct
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class WallClock:
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
             raise RuntimeError("the clock of a process can be set on Linux on x86-64 only")
         self._pid = pid
+        _wait_until_loaded(pid)
         self._memory = Path(f"/proc/{pid}/mem").open("r+b", buffering=0)  # noqa: SIM115
         self._function = self._address_of(b"__vdso_clock_gettime", least=JUMP)
         self._place = self._address_of(b"__vdso_gettimeofday", least=SLOT + 8)
@@ -68,7 +70,7 @@ class WallClock:
         """Find a function of the vDSO, an ELF image (elf(5)), that takes at least so many bytes."""
         maps = Path(f"/proc/{self._pid}/maps").read_text()
         vdso = re.search(r"^(\w+)-(\w+) .*\[vdso\]$", maps, re.MULTILINE)
-        assert vdso is not None, "the process has no vDSO"
+        assert vdso is not None
         begin, end = (int(part, 16) for part in vdso.groups())
         self._memory.seek(begin)
         image = self._memory.read(end - begin)
@@ -102,6 +104,14 @@ class WallClock:
             finally:
                 os.kill(self._pid, signal.SIGCONT)
         raise RuntimeError("the process reads its clock all the time")
+
+
+def _wait_until_loaded(pid: int) -> None:
+    """Wait for what the kernel maps last into a process that has just been started."""
+    deadline = time.monotonic() + 5
+    while "[vdso]" not in Path(f"/proc/{pid}/maps").read_text():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the process has no vDSO")
 
 
 def _wait_until_stopped(pid: int) -> None:

@@ -209,15 +209,19 @@ class Deliveries:
             self._keep()
 
     async def _prolong(self) -> None:
-        for task in tuple(self._handling):
-            try:
-                await self._at_work[task].prolong()
-            except KeyError:
-                continue
-            except LeaseLostError:
-                self._lose(task)
-            except BridgeError as error:
-                logger.warning("%s: a lease could not be prolonged: %s", self._place, error)
+        """Prolong them all at once: one that takes long keeps none waiting."""
+        at_work = [(task, self._at_work[task]) for task in self._handling]
+        await asyncio.gather(*(self._prolong_one(*each) for each in at_work))
+
+    async def _prolong_one(self, task: asyncio.Task[None], delivery: Delivery) -> None:
+        try:
+            await delivery.prolong()
+        except LeaseLostError:
+            self._lose(task)
+        except BridgeError as error:
+            logger.warning("%s: a lease could not be prolonged: %s", self._place, error)
+        except Exception:
+            logger.exception("%s: a lease could not be prolonged", self._place)
 
     def _lose(self, task: asyncio.Task[None]) -> None:
         if task in self._handling:
