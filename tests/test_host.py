@@ -591,6 +591,27 @@ async def test_a_lease_that_cannot_be_prolonged_for_now_does_no_harm(
     assert "could not be prolonged" in caplog.text
 
 
+async def test_a_broker_that_takes_its_time_costs_none_of_many_jobs_its_lease(shop: Shop):
+    extend = shop.queues.extend
+
+    async def slowly(*args: Any, **options: Any) -> None:
+        await shop.clock.sleep(4 * SECOND)
+        await extend(*args, **options)
+
+    shop.queues.extend = slowly  # type: ignore[method-assign]
+
+    @shop.service.worker(shop.invoices, concurrency=20)
+    async def invoice(order: Order, ctx: Context) -> None:
+        await shop.clock.sleep(70 * SECOND)
+        shop.seen.append(ctx.attempt)
+
+    async with asyncio.timeout(30), shop.open() as host:
+        for _ in range(20):
+            await host.enqueue(shop.invoices, ORDER)
+        await shop.clock.advance(80 * SECOND)
+    assert shop.seen == [1] * 20
+
+
 async def test_a_job_whose_lease_ran_out_is_settled_by_nobody(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ):
