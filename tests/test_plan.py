@@ -106,6 +106,19 @@ def test_an_override_takes_back_what_a_person_changed(name):
     assert merged(found.changes[0]) == {"paused": False}
 
 
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("id-a:paused", {}), ("id-a:note", {"paused": True})],
+)
+def test_why_it_was_paused_goes_with_the_pause(name, left):
+    wanted = desired("a", note="")
+    there = observed("a", note="")
+    by_hand = {"paused": True, "note": "incident 42"}
+    there = Observed("a", by_hand, there.owner, there.applied)
+    (change,) = plan([wanted], [there], overrides=frozenset({name})).changes
+    assert merged(change) == {"paused": False, "note": ""} | left
+
+
 def test_another_version_with_the_same_fields_is_noted():
     found = plan([desired("a", version="2")], [observed("a")])
     assert [(one.name, one.before, one.after) for one in found.changes[0].fields] == [

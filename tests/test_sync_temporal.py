@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -165,6 +166,27 @@ class TestTemporal(PausingSuite):
         with_options("run_timeout=timedelta(hours=3)"): {"action.input"},
         TOLD: {"notes"},
     }
+
+
+def test_a_plan_says_where_inside_of_a_field_something_changes(shop: Shop) -> None:
+    shop.write(DAILY)
+    shop.apply()
+    before = shop.plan()
+    assert before["changes"] == []
+    shop.write(MOVED)
+    _, out, _ = shop.call("plan", "--markdown", "plan.md")
+    place = "spec.structuredCalendar[0].hour[0]"
+    lines = {line.strip() for line in out.splitlines()}
+    assert {f"{place}.start: 2 -> 3", f"{place}.end: 2 -> 3"} <= lines
+    assert re.search(
+        r'^    action\.input\[0\]\.fingerprint: "\w{16}" -> "\w{16}"$', out, re.MULTILINE
+    )
+    assert f"`{place}.start: 2 -> 3`" in Path("plan.md").read_text()
+    shop.write(DAILY)
+    shop.move("daily")
+    _, out, _ = shop.call("plan")
+    back = "--override Shop.v1.daily:spec.structuredCalendar takes it back"
+    assert f"{place}.start: 7 is kept: changed by hand; {back}" in out
 
 
 def test_what_is_no_kept_plan_is_refused(shop: Shop) -> None:

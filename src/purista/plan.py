@@ -342,8 +342,12 @@ def _is_paused_by_hand(there: Observed) -> bool:
 
 
 def _is_overridden(desired: Desired, field: str, overrides: frozenset[str]) -> bool:
+    """Whether a field is to be as the contract says; why it was paused goes with the pause."""
     schedule_id = desired.owner.schedule_id
-    return not overrides.isdisjoint({schedule_id, f"{schedule_id}:{field}"})
+    named = {schedule_id, f"{schedule_id}:{field}"}
+    if field == NOTE:
+        named.add(f"{schedule_id}:{PAUSED}")
+    return not overrides.isdisjoint(named)
 
 
 def _state(observed: Observed) -> int:

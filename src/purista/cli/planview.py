@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ _KEPT_WORDS: Final = (
     "does not fire, though it is due",
     "fires, though it is not due, and the ingress does not take it",
 )
+_PLAIN_KEY: Final = re.compile(r"[\w-]+")
 _STYLES: Final = {Action.CREATE: "green", Action.UPDATE: "yellow", Action.DELETE: "red"}
 
 
@@ -44,7 +46,8 @@ def print_plan(shown: Shown) -> None:
         for kept in each.kept:
             way_back = f"; --override {each.schedule_id}:{kept.name} takes it back"
             sign, end = ("!", "") if kept.name == PROBLEM else ("=", way_back)
-            out.print(f"{sign} {each.name}: {_kept(kept)}{end}")
+            for line in _kept(kept):
+                out.print(f"{sign} {each.name}: {line}{end}")
         for line in _fires(each, shown, _KEPT_WORDS):
             out.print(f"    {line}")
     for problem in found.conflicts:
@@ -108,9 +111,9 @@ def _deeds(plan: Mapping[str, Any]) -> tuple[Any, ...]:
 def _inside(change: Change, shown: Shown, words: tuple[str, str]) -> Iterator[str]:
     """Yield what changes inside of an object, and when it fires."""
     for each in change.fields:
-        yield _line(each)
+        yield from _changed(each)
     for each in change.kept:
-        yield _kept(each)
+        yield from _kept(each)
     yield from _fires(change, shown, words)
 
 
@@ -123,19 +126,44 @@ def _fires(change: Change, shown: Shown, words: tuple[str, str]) -> Iterator[str
             yield f"{word}: {', '.join(map(utc_text, times))}"
 
 
-def _line(change: FieldChange) -> str:
+def _changed(change: FieldChange) -> Iterator[str]:
     if change.before == change.after:
-        return (
-            f"{change.name}: {json_text(change.after)} as a person set it, from now on by contract"
-        )
+        text = json_text(change.after)
+        yield f"{change.name}: {text} as a person set it, from now on by contract"
+        return
     note = "  (changed by hand meanwhile)" if change.by_hand else ""
-    return f"{change.name}: {json_text(change.before)} -> {json_text(change.after)}{note}"
+    for place, before, after in _differences(change.name, change.before, change.after):
+        yield f"{place}: {_text(before)} -> {_text(after)}{note}"
 
 
-def _kept(change: FieldChange) -> str:
+def _kept(change: FieldChange) -> Iterator[str]:
     if change.name == PROBLEM:
-        return f"the scheduler says: {change.before}"
-    return f"{change.name}: {json_text(change.before)} is kept: changed by hand"
+        yield f"the scheduler says: {change.before}"
+        return
+    for place, before, _ in _differences(change.name, change.before, change.after):
+        yield f"{place}: {_text(before)} is kept: changed by hand"
+
+
+def _differences(place: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs inside of two JSON values, each with its place; ``...`` is what is not there.
+
+    >>> list(_differences("spec", {"hour": [{"start": 2}], "a b": 1}, {"hour": [{"start": 3}]}))
+    [('spec["a b"]', 1, Ellipsis), ('spec.hour[0].start', 2, 3)]
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            inside = f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{json_text(key)}]"
+            pair = before.get(key, ...), after.get(key, ...)
+            yield from _differences(f"{place}{inside}", *pair)
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, pair in enumerate(zip(before, after, strict=True)):
+            yield from _differences(f"{place}[{index}]", *pair)
+    elif before != after:
+        yield place, before, after
+
+
+def _text(value: Any) -> str:
+    return "(none)" if value is ... else json_text(value)
 
 
 def _cell(text: str) -> str:

@@ -17,7 +17,7 @@ from purista.plan import NOTE, PAUSED, UNKNOWN, Desired, digests
 try:
     from google.protobuf.json_format import MessageToDict, ParseDict
     from google.protobuf.message import Message
-    from temporalio.api.common.v1 import Payload
+    from temporalio.api.common.v1 import Payload, Payloads
     from temporalio.api.schedule.v1 import Schedule
 except ImportError:  # pragma: no cover - the extra is installed for the tests
     raise MissingExtraError("a plan for Temporal", "temporal") from None
@@ -29,6 +29,9 @@ WRITE: Final = "write"
 """What tells the writes of a schedule apart, beside what was applied."""
 
 _SPEC, _ACTION, _POLICIES = "spec", "action", "policies"
+_INPUT: Final = "action.input"
+"""The arguments of the workflow, as JSON where they are written so."""
+
 _RANGES: Final = ("second", "minute", "hour", "dayOfMonth", "month", "year", "dayOfWeek")
 _PAUSED_WORD: Final = "paused: "
 _ENCODING: Final = b"json/plain"
@@ -48,6 +51,7 @@ def fields_of(schedule: Schedule) -> dict[str, Any]:
     return {
         **{f"{_SPEC}.{name}": _written(name, value) for name, value in _parts(copy.spec)},
         **{f"{_ACTION}.{name}": value for name, value in _parts(action)},
+        _INPUT: _arguments(action.input) or None,
         **{f"{_POLICIES}.{name}": value for name, value in _parts(copy.policies)},
         NOTES: notes,
         NOTE: note,
@@ -70,7 +74,7 @@ def schedule_of(desired: Desired, fields: Mapping[str, Any], write: str) -> Sche
     """Return a schedule with these fields, and what tells that they were applied, and by which write."""
     document = {
         "spec": part(fields, _SPEC),
-        "action": {"startWorkflow": part(fields, _ACTION)},
+        "action": {"startWorkflow": part({**fields, _INPUT: _payloads(fields[_INPUT])}, _ACTION)},
         "policies": part(fields, _POLICIES),
         "state": {"notes": notes_with(fields[NOTES], fields[NOTE]), "paused": fields[PAUSED]},
     }
@@ -113,6 +117,24 @@ def read(found: Payload | None) -> Any:
         return json.loads(found.data)
     except ValueError:
         return None
+
+
+def _arguments(found: Payloads) -> Any:
+    """Return the arguments as a list of their values; as they are written where one is no JSON."""
+    values = [read(each) for each in found.payloads]
+    is_json = all(_is_plain(each) for each in found.payloads) and None not in values
+    return values if is_json else MessageToDict(found)
+
+
+def _is_plain(found: Payload) -> bool:
+    return dict(found.metadata) == {"encoding": _ENCODING}
+
+
+def _payloads(arguments: Any) -> Any:
+    """Return arguments as they are written."""
+    if not isinstance(arguments, list):
+        return arguments
+    return MessageToDict(Payloads(payloads=[payload(each) for each in arguments]))
 
 
 def _parts(message: Message) -> list[tuple[str, Any]]:
