@@ -649,7 +649,7 @@ def test_a_change_that_fails_is_told_and_made_by_the_next(shop: Shop, middle: Mi
     shop.write(MOVED)
     middle.refusals = [("PATCH", 503)] * airflow_api.ATTEMPTS
     code, out, err = shop.call("apply", "--force")
-    assert (code, "1 changes made, 1 failed" in err) == (75, True), out
+    assert (code, "1 change made, 1 failed" in err) == (75, True), out
     assert "PATCH /api/v2/dags/" in err
     assert shop.file("hourly").exists()
     assert '"0 3 * * *"' in shop.file("daily").read_text()

@@ -540,7 +540,7 @@ def test_a_cronjob_that_the_server_refuses_is_told_and_the_others_are_made(shop:
         "error", times=99, only=lambda call: call.is_change and "daily" in str(call.body)
     )
     code, _, err = shop.call("apply")
-    assert (code, "1 changes made, 1 failed" in err) == (75, True)
+    assert (code, "1 change made, 1 failed" in err) == (75, True)
     assert shop.server.names() == ["shop-v1-hourly"]
     shop.server.at_peace()
     shop.apply()

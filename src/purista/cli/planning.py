@@ -181,7 +181,9 @@ def apply(
     if as_json:
         print_json([result_json(each) for each in found])
     failed = sum(1 for each in found if each.error)
-    say(f"{len(found) - failed} changes made, {failed} failed", "red" if failed else "")
+    made = len(found) - failed
+    changes = "1 change" if made == 1 else f"{made} changes"
+    say(f"{changes} made, {failed} failed", "red" if failed else "")
     return AGAIN if failed else DONE
 
 
