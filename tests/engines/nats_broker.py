@@ -77,6 +77,27 @@ def nats_broker(*more: str, credentials: str = "", most: str = "") -> Iterator[S
             server.stop()
 
 
+@contextlib.contextmanager
+def nats_cluster(size: int = 3) -> Iterator[Sequence[Server]]:
+    """Start servers that are one cluster; stop them in the end and forget their data."""
+    with tempfile.TemporaryDirectory(prefix="purista-nats-") as name, contextlib.ExitStack() as end:
+        ways = [free_port() for _ in range(size)]
+        routes = ", ".join(f"nats://{HOST}:{port}" for port in ways)
+        servers = []
+        for number, way in enumerate(ways):
+            folder, port = Path(name) / str(number), free_port()
+            folder.mkdir()
+            options = [
+                f'jetstream {{ store_dir: "{folder}/data" }}',
+                f"server_name: n{number}",
+                f'cluster {{ name: purista, listen: "{HOST}:{way}", routes: [{routes}] }}',
+            ]
+            server = Server(folder, port, options, _started(folder, port, options))
+            end.callback(server.stop)
+            servers.append(server)
+        yield servers
+
+
 def free_port() -> int:
     """Return a port that is free now."""
     with socket.socket() as probe:
