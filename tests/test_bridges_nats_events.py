@@ -259,6 +259,13 @@ async def test_a_server_that_was_never_there_is_told_as_such(caplog):
     assert "was lost" not in caplog.text
 
 
+async def test_more_servers_than_there_are_is_refused_at_the_start(server):
+    prefix = f"wide-{new_message_id()}"
+    async with opened(f"{server.url}?replicas=3", prefix=prefix) as bridge:
+        with pytest.raises(BridgeError, match="replicas > 1 not supported in non-clustered mode"):
+            await soon(bridge.connect())
+
+
 async def test_dead_letters_stay_until_somebody_acts(server):
     prefix = f"kept-{new_message_id()}"
     async with opened(server.url, prefix=prefix) as bridge, bare(server.url) as client:
@@ -291,7 +298,9 @@ async def test_a_subscription_whose_consumer_is_deleted_goes_on_although_making_
     async with opened(server.url, prefix=prefix) as bridge, bare(server.url) as client:
         await bridge.subscribe(event, "one", inbox)
         js = client.jetstream()
-        [consumer] = await js.consumers_info(stream)
+        async with asyncio.timeout(10):
+            while not (consumer := (await js.consumers_info(stream))[0]).num_waiting:
+                await asyncio.sleep(0.05)
         api = NatsConnection.api
 
         async def fails(self, subject, body=None):

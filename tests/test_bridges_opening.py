@@ -99,9 +99,11 @@ def test_another_address_is_refused_without_showing_it(url: str, part: str):
     ("url", "part"),
     [
         (f"nats://u:{SECRET}@broker?tls=true", "tls:// instead of nats:// asks for TLS"),
-        (f"nats://broker?{SECRET}=1&credentials=x", "the only one is credentials=FILE"),
+        (f"nats://broker?{SECRET}=1&credentials=x", "there are credentials=FILE, nkey=FILE and"),
         (f"nats://u:{SECRET}@broker?credentials", "percent-encoded where it is odd"),
         (f"nats://u:{SECRET}@broker/path", "percent-encoded where it is odd"),
+        (f"nats://u:{SECRET}@broker?replicas=0", "write replicas=3"),
+        (f"nats://u:{SECRET}@broker?replicas=many", "write replicas=3"),
         (f"nats://u:{SECRET}@a?credentials=x,b", "percent-encoded where it is odd"),
         (f"nats://u:{SECRET}@a,tls://b", "percent-encoded where it is odd"),
         ("nats://broker?credentials=/no/file", "'/no/file' cannot be read (FileNotFoundError)"),

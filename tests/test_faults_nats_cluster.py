@@ -5,6 +5,8 @@ import contextlib
 from collections import Counter
 from datetime import timedelta
 
+import nats
+import pytest
 from tests.engines.nats_broker import nats_cluster
 from tests.faults.receiving import subscription_options
 from tests.faults.waiting import confirmed_by, message, until
@@ -24,14 +26,49 @@ BETWEEN = 300
 """So many events and jobs are confirmed between two kills, while a server is away and when it is back."""
 
 
-async def test_no_server_of_a_cluster_takes_an_event_or_a_job_with_it():
-    with nats_cluster() as servers:
-        url = ",".join(server.url for server in servers)
-        events, queues = NatsEventBridge(url, replicas=3), NatsQueueBridge(url, replicas=3)
-        async with contextlib.AsyncExitStack() as end:
-            for bridge in (events, queues):
-                end.push_async_callback(bridge.close)
-            await load(servers, events, queues)
+@pytest.fixture(scope="module")
+def servers():
+    with nats_cluster() as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def opened(servers, option="", **options):
+    url = ",".join(server.url for server in servers) + option
+    async with contextlib.AsyncExitStack() as end:
+        bridges = NatsEventBridge(url, **options), NatsQueueBridge(url, **options)
+        for bridge in bridges:
+            end.push_async_callback(bridge.close)
+            await bridge.connect(patience=30 * SECOND)
+        yield bridges
+
+
+async def replicas(servers, prefix):
+    """Return on how many servers each stream is."""
+    client = await nats.connect(servers[0].url)
+    try:
+        streams = await client.jetstream().streams_info()
+    finally:
+        await client.close()
+    return [one.config.num_replicas for one in streams if one.config.name.startswith(prefix)]
+
+
+async def test_what_is_stored_is_on_as_many_servers_as_is_said_and_stays_so(servers, caplog):
+    async with opened(servers, prefix="plain"):
+        assert await replicas(servers, "plain-") == [1] * 4
+    async with opened(servers, "?replicas=3", prefix="wide"):
+        assert await replicas(servers, "wide-") == [3] * 4
+    async with opened(servers, "?replicas=3", prefix="wide", replicas=1):
+        pass
+    assert "as it was made" not in caplog.text
+    async with opened(servers, "?replicas=3", prefix="plain"):
+        assert await replicas(servers, "plain-") == [1] * 4
+    assert "stream 'plain-events' is on 1 servers, not 3" in caplog.text
+
+
+async def test_no_server_of_a_cluster_takes_an_event_or_a_job_with_it(servers):
+    async with opened(servers, "?replicas=3") as bridges:
+        await load(servers, *bridges)
 
 
 async def load(servers, events, queues):
@@ -72,8 +109,6 @@ async def load(servers, events, queues):
         goal = len(published) + BETWEEN, len(enqueued) + BETWEEN
         await until(lambda: len(published) >= goal[0] and len(enqueued) >= goal[1], within=60)
 
-    for bridge in (events, queues):
-        await bridge.connect(patience=30 * SECOND)
     options = subscription_options(LEASE.total_seconds(), concurrency=20)
     await events.subscribe("cluster.event", "one", receive, options=options)
     senders = [asyncio.create_task(each()) for each in (publish, enqueue) for _ in range(AT_ONCE)]

@@ -67,12 +67,14 @@ class NatsConnection:
     """One client, made when it is first needed; it looks for its server for ever.
 
     ``url``: ``nats://[user:password@|token@]host[:port]``, several separated by commas, ``tls://``;
-    ``?credentials=FILE`` for a file of user credentials, ``?nkey=FILE`` for one of a user's seed.
-    ``timeout`` bounds every call. No message tells a password. Raises ``BridgeError``.
+    ``?credentials=FILE`` for a file of user credentials, ``?nkey=FILE`` for one of a user's seed,
+    ``?replicas=N``. ``timeout`` bounds every call. No message tells a password. Raises ``BridgeError``.
+
+    ``replicas``: on how many servers of a cluster the address wants streams; None where it does not say.
     """
 
     def __init__(self, url: str, *, name: str, timeout: timedelta) -> None:
-        self._options, self._place = _options(url)
+        self._options, self._place, self.replicas = _options(url)
         self._name = name
         self._timeout = timeout.total_seconds()
         self._client: Client | None = None
@@ -486,8 +488,8 @@ def _pause(failures: int) -> float:
     return longest * random.uniform(0.5, 1)  # noqa: S311 - spread
 
 
-def _options(url: str) -> tuple[dict[str, Any], str]:
-    """Return what nats-py takes, and the servers as they may be shown."""
+def _options(url: str) -> tuple[dict[str, Any], str, int | None]:
+    """Return what nats-py takes, the servers as they may be shown, and on how many of them streams are wanted."""
     try:
         parts = _parts(url)
         places = [_place(each) for each in parts]
@@ -511,7 +513,8 @@ def _options(url: str) -> tuple[dict[str, Any], str]:
         options["nkeys_seed"] = _nkey(query["nkey"][-1])
     if scheme == "tls":
         options["tls"] = ssl.create_default_context()
-    return options, ",".join(places)
+    replicas = _replicas(query["replicas"][-1]) if "replicas" in query else None
+    return options, ",".join(places), replicas
 
 
 def _parts(url: str) -> list[SplitResult]:
@@ -538,11 +541,19 @@ def _place(part: SplitResult) -> str:
 
 
 def _refuse_unknown(query: Mapping[str, Any]) -> None:
-    if set(query) - {"credentials", "nkey"}:
+    if set(query) - {"credentials", "nkey", "replicas"}:
         raise BridgeError(
-            "NATS: its address has an option that is none; the only one is credentials=FILE, or nkey=FILE; "
-            "tls:// instead of nats:// asks for TLS"
+            "NATS: its address has an option that is none; there are credentials=FILE, nkey=FILE and "
+            "replicas=N; tls:// instead of nats:// asks for TLS"
         )
+
+
+def _replicas(text: str) -> int:
+    if text not in ("1", "2", "3", "4", "5"):
+        raise BridgeError(
+            "NATS: its address says on how many servers streams are; write replicas=3"
+        )
+    return int(text)
 
 
 def _credentials(path: str) -> str:

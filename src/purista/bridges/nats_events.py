@@ -78,8 +78,8 @@ class NatsEventBridge:
     ``url``: see ``NatsConnection``; the server runs with JetStream (2.12 or later). ``prefix`` begins
     the names of streams and subjects, so that deployments can share a server. ``timeout`` bounds a
     call. ``keep``: so long events wait for a subscriber that is away; dead letters wait until somebody acts.
-    ``replicas``: in a cluster, on how many servers. Both are for streams that are not there yet: one that is
-    stays as it is. For one event loop.
+    ``replicas``: in a cluster, on how many servers; if not said, as the address says, or on one. Both are for
+    streams that are not there yet: one that is stays as it is. For one event loop.
 
     An event is stored once for each message id within the stream's duplicate window (2 minutes), so that
     publishing again what was not confirmed does not double it.
@@ -92,7 +92,7 @@ class NatsEventBridge:
         prefix: str = "purista",
         timeout: timedelta = TIMEOUT,
         keep: timedelta = KEEP,
-        replicas: int = 1,
+        replicas: int | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._prefix = names.checked_prefix(prefix)

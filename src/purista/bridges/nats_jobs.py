@@ -49,7 +49,7 @@ class JobStreams:
         connection: NatsConnection,
         prefix: str,
         *,
-        replicas: int,
+        replicas: int | None,
         sources: Mapping[str, Source],
     ) -> None:
         self.sources = sources
@@ -61,7 +61,7 @@ class JobStreams:
         self._lock = asyncio.Lock()
         common = {
             "storage": "file",
-            "num_replicas": replicas,
+            "num_replicas": replicas or connection.replicas or 1,
             "allow_direct": True,
             "metadata": {"managed-by": "purista"},
         }

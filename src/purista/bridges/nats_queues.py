@@ -104,7 +104,7 @@ class NatsQueueBridge:
         *,
         prefix: str = "purista",
         timeout: timedelta = TIMEOUT,
-        replicas: int = 1,
+        replicas: int | None = None,
         sources: Mapping[str, Source] | None = None,
         clock: Clock | None = None,
     ) -> None:

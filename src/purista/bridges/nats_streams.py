@@ -32,7 +32,7 @@ class Streams:
     """
 
     def __init__(
-        self, connection: NatsConnection, prefix: str, *, keep: timedelta, replicas: int
+        self, connection: NatsConnection, prefix: str, *, keep: timedelta, replicas: int | None
     ) -> None:
         self.events = f"{prefix}-events"
         self.dead = f"{prefix}-dead-events"
@@ -42,7 +42,7 @@ class Streams:
         self._keep = nanoseconds(keep)
         common = {
             "storage": "file",
-            "num_replicas": replicas,
+            "num_replicas": replicas or connection.replicas or 1,
             "allow_direct": True,
             "metadata": {"managed-by": "purista"},
         }
@@ -104,6 +104,14 @@ async def make_stream(
                 f"'{wanted}'; choose another prefix, or delete it"
             ) from None
     config: dict[str, Any] = found["config"]
+    there, wished = config["num_replicas"], configuration["num_replicas"]
+    if there < wished:
+        logger.warning(
+            "stream '%s' is on %d servers, not %d, as it was made; change it with the server's own tools",
+            name,
+            there,
+            wished,
+        )
     return config
 
 
