@@ -299,7 +299,7 @@ async def test_a_subscription_whose_consumer_is_deleted_goes_on_although_making_
         await bridge.subscribe(event, "one", inbox)
         js = client.jetstream()
         async with asyncio.timeout(10):
-            while not (consumer := (await js.consumers_info(stream))[0]).num_waiting:
+            while not (consumer := (await js.consumers_info(stream))[0]).num_waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         api = NatsConnection.api
 
