@@ -221,12 +221,12 @@ async def _applied(
         shown = await _plan_of(asked, live)
         found = shown.plan
         refused = _refused(shown, expected, force=force)
+        if not as_json and not found.conflicts:
+            print_plan(shown)
         if refused:
             for each in refused:
                 say(f"purista: {each}", "red")
             return MISUSE if expected is not None and not found.conflicts else REFUSED
-        if not as_json:
-            print_plan(shown)
         if found.is_empty:
             return ()
         if not yes and sys.stdin.isatty() and not typer.confirm("Apply this?", err=True):
