@@ -16,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pamqp.commands import Basic
-from tests.engines.rabbitmq import HOST, free_port, rabbitmq_server
+from tests.engines.ports import HOST, free_port
+from tests.engines.rabbitmq import rabbitmq_server
 
 from purista.bridges.port import ATTEMPT, Reply
 from purista.bridges.rabbitmq_connection import RabbitMQConnection

@@ -10,7 +10,8 @@ import time
 from datetime import timedelta
 
 import pytest
-from tests.engines.valkey import HOST, free_port, valkey_server
+from tests.engines.ports import HOST, free_port
+from tests.engines.valkey import valkey_server
 
 from purista.bridges.port import ATTEMPT, Reply
 from purista.bridges.redis_event_deadletters import AT_ONCE

@@ -10,8 +10,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.engines.ports import HOST, free_port
 from tests.engines.proxy import proxy
-from tests.engines.valkey import HOST, free_port, valkey_server
+from tests.engines.valkey import valkey_server
 
 from purista.bridges import Connects, DeadLetters, Job, redis_queues
 from purista.bridges import redis_queue_deadletters as deadletters

@@ -12,7 +12,8 @@ from pathlib import Path
 import nats
 import pytest
 from tests.engines import mqtt
-from tests.engines.nats_broker import HOST, Server, free_port, nats_broker
+from tests.engines.nats_broker import Server, nats_broker
+from tests.engines.ports import HOST, free_port
 
 from purista.bridges.nats_events import NatsEventBridge
 from purista.bridges.nats_queues import NatsQueueBridge

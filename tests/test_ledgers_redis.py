@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.crc import key_slot
-from tests.engines.valkey import HOST, free_port, valkey_server
+from tests.engines.ports import HOST, free_port
+from tests.engines.valkey import valkey_server
 
 from purista.errors import LedgerError
 from purista.ledgers import Verdict

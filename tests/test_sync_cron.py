@@ -465,10 +465,18 @@ def test_a_process_killed_while_it_writes_leaves_a_whole_crontab(shop: Shop) -> 
     shop.crontabs.write(b"# x\n" * 2000)
     program = shop.crontabs.program / "crontab"
     real = program.rename(program.with_name("real"))
-    started, done = shop.crontabs.program / "started", shop.crontabs.program / "done"
+    started, done, read = (shop.crontabs.program / name for name in ("started", "done", "read"))
     program.write_text(
-        f'#!/bin/sh\ncase "$*" in *-) if mkdir {started}; then sleep 1; {real} "$@"; touch {done}; exit; '
-        f'fi;; esac\nexec {real} "$@"\n'
+        f"""#!/bin/sh
+case "$*" in
+*-) if mkdir {started}; then
+        for _ in $(seq 200); do [ -e {read} ] && break; sleep 0.1; done
+        {real} "$@"; touch {done}; exit
+    fi;;
+*) {real} "$@"; code=$?; [ -e {started} ] && touch {read}; exit $code;;
+esac
+exec {real} "$@"
+"""
     )
     program.chmod(0o755)
     shop.write(DAILY)

@@ -14,7 +14,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from tests.engines.ports import free_port
 
 HERE = Path(__file__).resolve().parent
 CONSTRAINTS = HERE / "airflow-constraints.txt"
@@ -139,7 +140,7 @@ def standalone(folder: Path, *, variables: Mapping[str, str] | None = None) -> I
     A DAG starts unpaused unless it says otherwise. ``variables`` are further environment variables.
     """
     with TemporaryDirectory(prefix="airflow-") as home:
-        port = _free_port()
+        port = free_port()
         environment = _environment(Path(home)) | _running(folder, port) | dict(variables or {})
         airflow = [str(python()), "-m", "airflow"]
         _checked([*airflow, "db", "migrate"], environment)
@@ -298,13 +299,6 @@ def _running(folder: Path, port: int) -> dict[str, str]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _shell(airflow: Sequence[str], home: Path, name: str, port: int) -> str:

