@@ -29,11 +29,11 @@ from redis.asyncio import Redis
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.engines.ports import HOST
 from tests.engines.postgres import Server as PostgresServer
 from tests.engines.postgres import postgres_server
-from tests.engines.ports import HOST
-from tests.engines.valkey import valkey_server
 from tests.engines.valkey import Server as ValkeyServer
+from tests.engines.valkey import valkey_server
 
 from purista.ledgers import Ledger, Proposal, postgres_rows, redis_rows, redis_script
 from purista.ledgers.book import RETENTION
