@@ -113,10 +113,14 @@ def make_plan(
 
 @contextmanager
 def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the shop's code be found in a folder, and read anew each time."""
+    """Let the shop's code be found in a folder, and read anew each time, by processes of its own as well.
+
+    Compiled code is taken for that of a text of the same size that was written in the same second.
+    """
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     yield
     sys.modules.pop("shop", None)
 
