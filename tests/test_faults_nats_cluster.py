@@ -63,7 +63,7 @@ async def test_what_is_stored_is_on_as_many_servers_as_is_said_and_stays_so(serv
     assert "as it was made" not in caplog.text
     async with opened(servers, "?replicas=3", prefix="plain"):
         assert await replicas(servers, "plain-") == [1] * 4
-    assert "stream 'plain-events' is on 1 servers, not 3" in caplog.text
+    assert "stream 'plain-events' has 1 of 3 replicas" in caplog.text
 
 
 async def test_no_server_of_a_cluster_takes_an_event_or_a_job_with_it(servers):

@@ -551,7 +551,7 @@ def _refuse_unknown(query: Mapping[str, Any]) -> None:
 def _replicas(text: str) -> int:
     if text not in ("1", "2", "3", "4", "5"):
         raise BridgeError(
-            "NATS: its address says on how many servers streams are; write replicas=3"
+            "NATS: replicas in its address is no number from 1 to 5; write replicas=3"
         )
     return int(text)
 

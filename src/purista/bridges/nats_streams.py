@@ -107,7 +107,7 @@ async def make_stream(
     there, wished = config["num_replicas"], configuration["num_replicas"]
     if there < wished:
         logger.warning(
-            "stream '%s' is on %d servers, not %d, as it was made; change it with the server's own tools",
+            "stream '%s' has %d of %d replicas, as it was made; change it with the server's own tools",
             name,
             there,
             wished,
